@@ -1,0 +1,1 @@
+"""The chassis of every IAS service: server, interceptors, settings, database. No business nouns."""
