@@ -3,12 +3,16 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
-Pool = asyncpg.Pool[Any]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+    Pool = asyncpg.Pool[Any]
+else:  # asyncpg's classes take parameters in its stubs only
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
 
 UNAVAILABLE = (
     asyncpg.PostgresConnectionError,

@@ -7,11 +7,13 @@ depend on the call (rule, labels, serialisers) is made when the server is built,
 arrives.
 """
 
+from __future__ import annotations
+
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import structlog
@@ -28,7 +30,8 @@ from ias_runtime.errors import IasError, Unavailable
 
 log = structlog.get_logger()
 
-Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Call:
@@ -78,16 +81,17 @@ def _handler(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     call = _Wrapper(method, verifier)
     request_class = GetMessageClass(method.input_type)
-    make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
+    make: Any
     if method.server_streaming:
         make, behaviour = grpc.unary_stream_rpc_method_handler, call.streaming(handle)
     else:
         make, behaviour = grpc.unary_unary_rpc_method_handler, call.unary(handle)
-    return make(
+    made: grpc.RpcMethodHandler[Any, Any] = make(
         behaviour,
         request_deserializer=request_class.FromString,
         response_serializer=_serialize,
     )
+    return made
 
 
 def _serialize(message: Message) -> bytes:

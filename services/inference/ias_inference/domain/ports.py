@@ -35,11 +35,11 @@ class Leases(Protocol):
     async def draw(self, caller: Caller, *, need: int, want: int, whole: bool) -> Draw:
         """Takes tokens for one request: at least `need`, at most `want`.
 
-        `need` is prompt + the usual answer, `want` is prompt + the longest answer it may have. While
-        there is plenty, `need` is drawn (or `want`, if `whole`: the request cannot be extended). When
-        a budget runs low, `want` is tried first; if it has no room, the request waits, first come
-        first served, for what others in flight give back; when nothing can come back any more, it
-        gets what is left if that is at least `need`. So a draw that was waited for is never cut.
+        `need` is prompt + the usual answer, `want` is prompt + the longest answer it may have.
+        While there is plenty, `need` is drawn (or `want`, if `whole`: the request cannot be
+        extended). When a budget runs low, `want` is tried first; if it has no room, the request
+        waits, first come first served, for what others in flight give back; when nothing can come
+        back any more, it gets what is left if that is at least `need`.
 
         Returns without awaiting anything when the lease in hand suffices. Raises ResourceExhausted
         (INSUFFICIENT_QUOTA, with scope, reset_time, limit in the metadata) when there is no room,
