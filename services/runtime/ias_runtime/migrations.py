@@ -6,10 +6,11 @@ several replicas may start at once, and give up rather than queue behind traffic
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -38,6 +39,7 @@ async def _run() -> None:
         ),
         poolclass=NullPool,
     )
+    event.listen(engine.sync_engine, "do_execute", _run_script)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade)
@@ -55,3 +57,12 @@ def _upgrade(connection: Connection) -> None:
     context.configure(connection=connection, version_table_schema=schema)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _run_script(_: Any, statement: str, parameters: Any, execution: Any) -> bool:
+    """Runs several statements at once, which asyncpg can't when it prepares them (as it would)."""
+    if parameters or ";" not in statement.strip().rstrip(";"):
+        return False
+    driver = execution.root_connection.connection.dbapi_connection
+    driver.run_async(lambda connection: connection.execute(statement))
+    return True

@@ -1,0 +1,1 @@
+"""`ias-admin`: IAS from the terminal, over its gRPC interface."""

@@ -1,0 +1,65 @@
+"""Envoy: the front door, with the configuration that ias_envoy renders."""
+
+import sys
+import urllib.request
+from pathlib import Path
+
+from ias_dev import commands, programs, waiting
+from ias_dev.programs import Program
+from ias_dev.settings import HOST, Settings
+
+NAME = "envoy"
+
+
+def program(settings: Settings) -> Program:
+    """The proxy, on two worker threads."""
+    folder = programs.folder_of(settings, NAME)
+    bootstrap = folder / "bootstrap.yaml"
+    return Program(
+        name=NAME,
+        title="Envoy",
+        folder=folder,
+        command=[
+            str(Path(sys.executable).parent / "envoy"),
+            *("-c", str(bootstrap)),
+            # Without it Envoy ends together with the thread that launched it.
+            "--disable-hot-restart",
+            *("--concurrency", "2", "--log-level", "warning"),
+        ],
+        ports=[settings.ports.envoy, settings.ports.envoy_admin],
+        # Clusters and routes are watched while it runs; only the bootstrap needs a new start.
+        digest_of=[bootstrap],
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Renders the configuration. Raises DevError with ias_envoy's message."""
+    out = programs.folder_of(settings, NAME)
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    commands.run(
+        [sys.executable, "-m", "ias_envoy", "render", "--out", str(out)],
+        environment=_environment(settings),
+    )
+
+
+def wait(settings: Settings) -> None:
+    """Returns once Envoy has its configuration and listens."""
+    url = f"http://{HOST}:{settings.ports.envoy_admin}/ready"
+
+    def ask() -> None:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            if answer.status != 200:
+                raise RuntimeError("not ready")
+
+    waiting.until(ask, "Envoy")
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    ports = settings.ports
+    return {
+        "IAS_ENVOY_LISTEN": f"{HOST}:{ports.envoy}",
+        "IAS_ENVOY_ADMIN": f"{HOST}:{ports.envoy_admin}",
+        "IAS_IDENTITY_TARGET": f"{HOST}:{ports.service('identity')}",
+        "IAS_METERING_TARGET": f"{HOST}:{ports.service('metering')}",
+        "IAS_INFERENCE_TARGET": f"{HOST}:{ports.service('inference')}",
+    }

@@ -1,0 +1,1 @@
+"""Envoy's configuration, rendered from one small model of ours (`model`) and the contracts."""

@@ -1,0 +1,1 @@
+"""identity: who is calling, and may they."""

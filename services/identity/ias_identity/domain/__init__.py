@@ -1,0 +1,1 @@
+"""The rules: plain classes and facts, no framework and no contract."""

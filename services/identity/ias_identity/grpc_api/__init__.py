@@ -1,0 +1,1 @@
+"""The contracts, served: map, call, map."""

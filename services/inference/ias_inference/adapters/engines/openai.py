@@ -1,0 +1,300 @@
+"""The engine `openai`: any OpenAI-compatible HTTP server, reached by aiohttp.
+
+Nothing of the client's connection reaches the server: its request is encoded anew from allowed
+fields, with the registered key.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from msgspec import DecodeError, Raw
+from yarl import URL
+
+from ias_inference.adapters.engines import openai_json
+from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines
+from ias_inference.adapters.engines.token_ratio import TokenRatio
+from ias_inference.domain.engines import ChatRequest, Estimate, Job
+from ias_inference.domain.errors import EngineFailed, EngineRefused
+from ias_inference.domain.models import Backend, Model
+from ias_runtime.errors import InvalidField
+
+CONNECT_S = 5.0
+FIRST_BYTE_S = 300.0
+STALL_S = 60.0
+"""Between two pieces of a stream."""
+_KEEPALIVE_S = 4.0
+"""Less than the 5 s after which uvicorn, under vLLM and others, closes an idle connection."""
+_MAX_ANSWER_BYTES = 32 * 1024 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
+_DRAIN_S = 1.0
+"""For the end of the HTTP body after `[DONE]`; then the connection is not reused."""
+_OURS_TO_FIX = frozenset({401, 403, 407})
+"""Refusals that are about the registration, not about the client's request."""
+_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
+
+
+class _Upstream:
+    """What is prepared once for a registered model, and what was learnt about its server."""
+
+    __slots__ = ("continuous", "headers", "model", "proven", "ratio", "shown_model", "upstream_model", "url")
+
+    def __init__(self, model: Model, before: "_Upstream | None") -> None:
+        backend = model.backend
+        self.model = model
+        self.url = URL(backend.url.rstrip("/") + "/chat/completions")
+        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if backend.api_key:
+            self.headers["Authorization"] = f"Bearer {backend.api_key}"
+        self.upstream_model = Raw(msgspec.json.encode(backend.upstream_model or model.name))
+        self.shown_model = Raw(msgspec.json.encode(model.name))
+        same = before is not None and before.model.backend == backend
+        self.ratio = before.ratio if before is not None and same else TokenRatio()
+        self.continuous = before.continuous if before is not None and same else True
+        """Whether streams ask for the usage in every chunk."""
+        self.proven = before.proven if before is not None and same else False
+        """Whether the server has accepted that."""
+
+
+class OpenAIEngine:
+    """Serves every backend of the kind `openai`, over one pool of kept-alive connections."""
+
+    def __init__(self) -> None:
+        self._upstreams: dict[str, _Upstream] = {}
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        # aiohttp sets TCP_NODELAY itself. The leases bound what is in flight, not the pool.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=30)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept"),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_S, sock_read=FIRST_BYTE_S
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    def check(self, backend: Backend) -> None:
+        """Raises InvalidField unless the URL is http or https, with a host and no credentials."""
+        field = "model.backend.url"
+        try:
+            parts = urlsplit(backend.url)
+            _ = parts.port
+        except ValueError:
+            raise InvalidField(field, "not a valid URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidField(field, "must be http://host… or https://host…, up to and with /v1")
+        if "@" in parts.netloc:
+            raise InvalidField(field, "must hold no credentials; use api_key")
+        if parts.query or parts.fragment:
+            raise InvalidField(field, "must have no query and no fragment")
+        if not backend.api_key.isascii() or not backend.api_key.isprintable():
+            raise InvalidField("model.backend.api_key", "must be printable ASCII")
+
+    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
+        """A guess by the bytes of the request, learnt from what the server counted before."""
+        ratio = self._upstream(model).ratio
+        return Estimate(ratio.at_most(request.size_bytes, len(request.turns)))
+
+    async def complete(self, job: Job) -> bytes:
+        """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
+        upstream = self._upstream(job.model)
+        response = await self._post(upstream, job, _body(upstream, job, None))
+        try:
+            if response.status != 200:
+                await _refuse(response, job)
+            data = await _whole(response.content, job)
+        except _FAILURES as error:
+            raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from error
+        finally:
+            _let_go(response)
+        return _rewritten(upstream, job, data)
+
+    async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
+        """The server's chunks with our id and model name; see Engine.stream."""
+        upstream = self._upstream(job.model)
+        response = await self._open_stream(upstream, job)
+        try:
+            rewriter, lines = ChunkRewriter(job), EventLines()
+            batch: list[bytes] = []
+            read = response.content.readany
+            while data := await _read(read, job):
+                for payload in _payloads(lines, data, job):
+                    if payload == b"[DONE]":
+                        rewriter.finished = True
+                        break
+                    if job.room <= 0 and job.outstanding > 0:
+                        if batch:
+                            yield batch
+                            batch = []
+                    chunk = rewriter.rewrite(payload)
+                    if chunk is not None:
+                        batch.append(chunk)
+                if batch:
+                    yield batch
+                    batch = []
+                if rewriter.finished:
+                    await _drain(response)
+                    break
+            if not rewriter.finished and rewriter.open:
+                raise EngineFailed(job.model.name, "broke off its answer", "end of stream")
+            self._learn(upstream, job)
+        finally:
+            _let_go(response)
+            _charge_unreported(upstream, job)
+
+    def _upstream(self, model: Model) -> _Upstream:
+        known = self._upstreams.get(model.name)
+        if known is None or known.model is not model:
+            known = self._upstreams[model.name] = _Upstream(model, known)
+        return known
+
+    async def _post(
+        self, upstream: _Upstream, job: Job, body: bytes
+    ) -> aiohttp.ClientResponse:
+        post, url, headers = self._session.post, upstream.url, upstream.headers
+        try:
+            try:
+                return await post(url, data=body, headers=headers, allow_redirects=False)
+            except aiohttp.ServerDisconnectedError:
+                # The server had just closed the idle connection that the pool chose.
+                return await post(url, data=body, headers=headers, allow_redirects=False)
+        except (*_FAILURES, ValueError) as error:
+            raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
+
+    async def _open_stream(self, upstream: _Upstream, job: Job) -> aiohttp.ClientResponse:
+        options = {"include_usage": True}
+        if upstream.continuous:
+            asked = options | {"continuous_usage_stats": True}
+            response = await self._post(upstream, job, _body(upstream, job, asked))
+            if response.status == 200:
+                upstream.proven = True
+                return response
+            if response.status not in (400, 422) or upstream.proven:
+                await _refuse(response, job)
+            response.close()
+        response = await self._post(upstream, job, _body(upstream, job, options))
+        if response.status != 200:
+            await _refuse(response, job)
+        upstream.continuous = False
+        return response
+
+    def _learn(self, upstream: _Upstream, job: Job) -> None:
+        if job.usage.prompt_tokens:
+            request = job.request
+            upstream.ratio.learn(
+                request.size_bytes, len(request.turns), job.usage.prompt_tokens
+            )
+
+
+def _body(upstream: _Upstream, job: Job, stream_options: dict[str, bool] | None) -> bytes:
+    body = dict(job.request.body)
+    body["model"] = upstream.upstream_model
+    bound = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    body[bound] = job.max_tokens
+    if stream_options is not None:
+        body["stream"] = True
+        body["stream_options"] = stream_options
+    return openai_json.encode(body)
+
+
+def _rewritten(upstream: _Upstream, job: Job, data: bytes) -> bytes:
+    request, model = job.request, job.model.name
+    try:
+        answer = openai_json.object_of(data)
+        usage = openai_json.usage_of(answer.get("usage", b"null"))
+        size_bytes = len(bytes(answer["choices"]))
+    except (DecodeError, ValueError, RecursionError, KeyError) as error:
+        cause = repr(error)
+        raise EngineFailed(model, "gave an answer that makes no sense", cause) from None
+    if usage is None:
+        likely = upstream.ratio.likely(size_bytes)
+        job.usage.completion_tokens = min(likely, job.max_tokens * request.n)
+        _charge_unreported(upstream, job)
+    else:
+        usage.note(job)
+        upstream.ratio.learn(request.size_bytes, len(request.turns), usage.prompt_tokens)
+    answer["id"] = Raw(b'"' + job.completion_id.encode() + b'"')
+    answer["model"] = upstream.shown_model
+    return openai_json.encode(answer)
+
+
+def _charge_unreported(upstream: _Upstream, job: Job) -> None:
+    """A prompt that the server never counted, but did answer, is charged by its likely size."""
+    usage = job.usage
+    if usage.completion_tokens and not usage.prompt_tokens:
+        usage.prompt_tokens = upstream.ratio.likely(job.request.size_bytes)
+
+
+async def _whole(content: aiohttp.StreamReader, job: Job) -> bytes:
+    data = await content.readany()
+    while not content.at_eof():
+        data += await content.readany()
+        if len(data) > _MAX_ANSWER_BYTES:
+            raise EngineFailed(job.model.name, "gave an answer without end")
+    return data
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """Back to the pool, or closed if not read to its end, which stops the server."""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
+
+
+async def _read(read: Callable[[], Awaitable[bytes]], job: Job) -> bytes:
+    try:
+        async with asyncio.timeout(STALL_S if job.usage.completion_tokens else FIRST_BYTE_S):
+            return await read()
+    except TimeoutError:
+        raise EngineFailed(job.model.name, "stalled") from None
+    except _FAILURES as error:
+        raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from error
+
+
+def _payloads(lines: EventLines, data: bytes, job: Job) -> list[bytes]:
+    try:
+        return lines.feed(data)
+    except ValueError as error:
+        raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from None
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while await response.content.readany():
+                pass
+    except _FAILURES:
+        response.close()
+
+
+async def _refuse(response: aiohttp.ClientResponse, job: Job) -> None:
+    """Raises what a status other than 200 means to the client."""
+    status = response.status
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            body = await response.content.read(_MAX_ERROR_BYTES)
+    except _FAILURES:
+        body = b""
+    response.close()
+    message, field = openai_json.error_message(body)
+    if 400 <= status < 500 and status not in _OURS_TO_FIX:
+        raise EngineRefused(job.model.name, status, message, field)
+    raise EngineFailed(job.model.name, f"answered with status {status}", message)

@@ -1,0 +1,270 @@
+"""A chat request from its admission to its usage event.
+
+Whatever happens after the engine was asked (done, failed, cut off, the client gone), what was drawn
+is settled and exactly one event is recorded, before the client sees the end of its answer.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ias_inference.domain import event_id
+from ias_inference.domain.engines import ChatRequest, Engine, Estimate, Job
+from ias_inference.domain.errors import ContextLengthExceeded, CutOff
+from ias_inference.domain.models import EngineKind, Model, Registry
+from ias_inference.domain.ports import Draw, Leases, UsageRecorder
+from ias_inference.domain.reserve import Reserve
+from ias_inference.domain.usage import Usage, UsageStatus
+from ias_runtime.caller import Caller
+from ias_runtime.errors import IasError
+
+CHECKPOINT_TOKENS = 32
+"""Tokens of a stream between two checkpoints: what `kill -9` can lose at most."""
+HEADROOM_TOKENS = 32
+"""Per answer: when a stream has less than this left of its draw, more is drawn."""
+EXTENSIONS = (256, HEADROOM_TOKENS)
+"""What a stream draws at a time: the second when there is no room for the first."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One admitted request."""
+
+    caller: Caller
+    engine: Engine
+    draw: Draw
+    job: Job
+    started: float
+    checkpoint_at: int = field(default=1)
+    refused: bool = field(default=False)
+    """Whether the last attempt to draw more was refused."""
+
+
+class Chat:
+    """Answers chats. One instance per process."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        engines: Mapping[EngineKind, Engine],
+        leases: Leases,
+        recorder: UsageRecorder,
+    ) -> None:
+        self._registry = registry
+        self._engines = engines
+        self._leases = leases
+        self._recorder = recorder
+        self._reserves: dict[str, Reserve] = {}
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._recordings: set[asyncio.Task[None]] = set()
+
+    async def complete(self, caller: Caller, request_id: str, request: ChatRequest) -> bytes:
+        """The whole answer, a `chat.completion` object. Raises IasError; see domain.errors."""
+        run = await self._begin(caller, request_id, request, streamed=False)
+        usage = run.job.usage
+        status = UsageStatus.CANCELLED
+        try:
+            answer = await run.engine.complete(run.job)
+            usage.time_to_first_token_us = _since_us(run.started)
+            status = UsageStatus.COMPLETED
+            if run.refused and usage.completion_tokens >= run.job.max_tokens * request.n:
+                status = UsageStatus.CUT_OFF
+        except Exception:
+            status = UsageStatus.FAILED
+            raise
+        finally:
+            await self._end(run, status)
+        return answer
+
+    async def stream(
+        self, caller: Caller, request_id: str, request: ChatRequest
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The answer as `chat.completion.chunk` objects, those together that are ready together.
+
+        Raises IasError: before the first chunk for what was refused or failed at once, later when
+        the engine fails (EngineFailed) or the budget runs out (CutOff) in mid-stream.
+        """
+        run = await self._begin(caller, request_id, request, streamed=True)
+        status = UsageStatus.CANCELLED
+        try:
+            async with aclosing(run.engine.stream(run.job)) as batches:
+                async for batch in batches:
+                    self._note_progress(run)
+                    yield batch
+                    if not await self._make_room(run):
+                        yield [_length_chunk(run.job)]
+                        raise CutOff(self._tightest_budget(caller))
+            status = UsageStatus.COMPLETED
+        except CutOff:
+            status = UsageStatus.CUT_OFF
+            raise
+        except Exception:
+            status = UsageStatus.FAILED
+            raise
+        finally:
+            await self._end(run, status)
+
+    async def settled(self, timeout_s: float) -> None:
+        """Returns when no request runs and each has its event, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+                while self._recordings:
+                    await asyncio.wait(self._recordings)
+        except TimeoutError:
+            return
+
+    async def _begin(
+        self, caller: Caller, request_id: str, request: ChatRequest, *, streamed: bool
+    ) -> _Run:
+        """Admits a request: model, size, spool, budget. Nothing to undo when it raises."""
+        started = time.perf_counter()
+        model = self._registry.get(request.model)
+        engine = self._engines[model.backend.engine]
+        estimate = engine.estimate(model, request)
+        bound = _longest_answer(model, request, estimate)
+        self._recorder.check()
+        reserve = self._reserves.get(model.name)
+        if reserve is None:
+            reserve = self._reserves[model.name] = Reserve()
+        prompt, n = estimate.prompt_tokens, request.n
+        want = prompt + bound * n
+        now = datetime.now(UTC)
+        draw = await self._leases.draw(
+            caller, need=prompt + min(bound, reserve.tokens) * n, want=want, whole=not streamed
+        )
+        # Between the draw and the try of whoever called, nothing may be awaited.
+        identifier = event_id.new()
+        usage = Usage(
+            event_id=str(identifier),
+            occurred_at=now,
+            organization_id=caller.organization_id,
+            user_id=caller.user_id,
+            api_key_id=caller.api_key_id,
+            model=model.name,
+            operation="chat",
+            request_id=request_id,
+            streamed=streamed,
+            prompt_price_nanos=model.prompt_price_nanos,
+            completion_price_nanos=model.completion_price_nanos,
+            lease_id=draw.lease_id,
+        )
+        scarce = not streamed and draw.tokens < want
+        job = Job(
+            model=model,
+            request=request,
+            completion_id="chatcmpl-" + identifier.hex,
+            created=int(now.timestamp()),
+            usage=usage,
+            prompt_tokens=prompt,
+            # A request that can't be extended must fit what was drawn.
+            max_tokens=max(1, (draw.tokens - prompt) // n) if scarce else bound,
+            limit=draw.tokens,
+        )
+        self._running += 1
+        self._idle.clear()
+        return _Run(caller, engine, draw, job, started, refused=scarce)
+
+    def _note_progress(self, run: _Run) -> None:
+        usage = run.job.usage
+        if usage.completion_tokens < run.checkpoint_at:
+            return
+        if not usage.time_to_first_token_us:
+            usage.time_to_first_token_us = _since_us(run.started)
+        usage.duration_us = _since_us(run.started)
+        run.checkpoint_at = usage.completion_tokens + CHECKPOINT_TOKENS
+        self._recorder.checkpoint(usage)
+
+    async def _make_room(self, run: _Run) -> bool:
+        """Draws more when the draw runs low. False when there is no room left and no more to get."""
+        job, draw = run.job, run.draw
+        room, wanted = job.room, job.outstanding
+        if room >= wanted or room >= HEADROOM_TOKENS * job.request.n:
+            return True
+        # A budget that refused is asked again only when all is used up: others may have returned.
+        if run.refused and room > 0:
+            return True
+        for step in EXTENSIONS:
+            if await self._leases.extend(draw, tokens=min(step - min(room, 0), wanted - room)):
+                job.limit = draw.tokens
+                run.refused = False
+                return True
+        run.refused = True
+        return room > 0
+
+    def _tightest_budget(self, caller: Caller) -> dict[str, str]:
+        budget = self._leases.budget(caller)
+        if budget is None:
+            return {}
+        return {
+            "scope": budget.scope,
+            "limit": str(budget.limit_tokens),
+            "reset_time": budget.reset_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+    async def _end(self, run: _Run, status: UsageStatus) -> None:
+        """Settles and records, also when the caller's task is being cancelled."""
+        usage = run.job.usage
+        usage.status = status
+        usage.lease_id = run.draw.lease_id
+        usage.duration_us = _since_us(run.started)
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+        self._leases.settle(run.draw, usage.total_tokens)
+        if status is UsageStatus.COMPLETED:
+            self._reserves[usage.model].add(-(-usage.completion_tokens // run.job.request.n))
+        recording = asyncio.ensure_future(self._recorder.record(usage))
+        self._recordings.add(recording)
+        recording.add_done_callback(self._recordings.discard)
+        try:
+            await asyncio.shield(recording)
+        except IasError:
+            # The failure that ended the request says more to its sender than this one.
+            if status is UsageStatus.COMPLETED:
+                raise
+
+
+def _longest_answer(model: Model, request: ChatRequest, estimate: Estimate) -> int:
+    """Tokens that one answer may have, 1 or more. Raises ContextLengthExceeded."""
+    bound = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
+    if model.context_length:
+        left = model.context_length - estimate.prompt_tokens
+        # A guess must not refuse what the engine would serve; the engine itself will count.
+        if estimate.exact and left < (request.max_tokens or 1):
+            raise ContextLengthExceeded(
+                model.context_length, estimate.prompt_tokens, request.max_tokens or 1
+            )
+        if request.max_tokens is None and left > 0:
+            bound = min(bound, left)
+    if estimate.longest is not None:
+        bound = min(bound, estimate.longest)
+    return max(bound, 1)
+
+
+def _length_chunk(job: Job) -> bytes:
+    """The chunk that ends every answer of a stream for want of tokens."""
+    choices = [
+        {"index": index, "delta": {}, "logprobs": None, "finish_reason": "length"}
+        for index in range(job.request.n)
+    ]
+    return json.dumps(
+        {
+            "id": job.completion_id,
+            "object": "chat.completion.chunk",
+            "created": job.created,
+            "model": job.model.name,
+            "choices": choices,
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def _since_us(started: float) -> int:
+    return max(1, int((time.perf_counter() - started) * 1e6))

@@ -1,0 +1,46 @@
+"""Manages the registry of models."""
+
+from ias.inference.v1 import models_pb2 as pb
+from ias_runtime import fields
+from ias_runtime.rpc import Call
+
+from ias_inference.domain.models import Models
+from ias_inference.grpc_api.mapping import from_model, to_model
+
+
+class ModelsApi:
+    """Serves ias.inference.v1.ModelService."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def CreateModel(self, request: pb.CreateModelRequest, call: Call) -> pb.CreateModelResponse:
+        """Registers a model, enabled."""
+        model = await self._models.create(call.caller, to_model(request.model))
+        return pb.CreateModelResponse(model=from_model(model))
+
+    async def GetModel(self, request: pb.GetModelRequest, _: Call) -> pb.GetModelResponse:
+        """Shows one model."""
+        return pb.GetModelResponse(model=from_model(await self._models.get(request.name)))
+
+    async def ListModels(self, request: pb.ListModelsRequest, _: Call) -> pb.ListModelsResponse:
+        """Lists the registry, by name."""
+        found, following = await self._models.page(
+            fields.page_token(request.page_token), fields.page_size(request.page_size)
+        )
+        return pb.ListModelsResponse(
+            models=[from_model(model) for model in found],
+            next_page_token=fields.to_page_token(following),
+        )
+
+    async def EnableModel(self, request: pb.EnableModelRequest, call: Call) -> pb.EnableModelResponse:
+        """Lets a model be called."""
+        model = await self._models.set_enabled(call.caller, request.name, True)
+        return pb.EnableModelResponse(model=from_model(model))
+
+    async def DisableModel(
+        self, request: pb.DisableModelRequest, call: Call
+    ) -> pb.DisableModelResponse:
+        """Stops a model from being called."""
+        model = await self._models.set_enabled(call.caller, request.name, False)
+        return pb.DisableModelResponse(model=from_model(model))

@@ -1,0 +1,171 @@
+"""The OpenAI surface. Every failure is answered in OpenAI's shape, also the unforeseen."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from google.api import httpbody_pb2
+from google.protobuf import empty_pb2
+from ias.inference.v1 import openai_pb2
+from ias_runtime.caller import Caller
+from ias_runtime.errors import IasError
+from ias_runtime.rpc import Call, as_ias_error
+
+from ias_inference.domain.chat import Chat
+from ias_inference.domain.engines import ChatRequest
+from ias_inference.domain.errors import EngineFailed, ModelMismatch
+from ias_inference.domain.models import Model, Registry
+from ias_inference.domain.ports import Leases
+from ias_inference.grpc_api import openai_body
+from ias_inference.grpc_api.openai_errors import OpenAIError, to_openai
+
+log = structlog.get_logger()
+
+HttpBody = httpbody_pb2.HttpBody
+JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
+_PIECE_BYTES = 512 * 1024
+"""A large answer goes out in pieces of this size: Envoy bounds the size of one message."""
+_DONE = b"data: [DONE]\n\n"
+
+
+class OpenAI:
+    """Serves ias.inference.v1.OpenAIService."""
+
+    def __init__(self, chat: Chat, registry: Registry, leases: Leases) -> None:
+        self._chat = chat
+        self._registry = registry
+        self._leases = leases
+
+    async def CreateChatCompletion(self, request: HttpBody, call: Call) -> AsyncIterator[HttpBody]:
+        """Answers a chat, as JSON or as server-sent events."""
+        started = time.perf_counter()
+        try:
+            parsed, streamed = openai_body.parse(request.data, request.content_type)
+            if parsed.model != call.verified.model:
+                raise ModelMismatch(parsed.model, call.verified.model)
+            if not streamed:
+                answer = await self._chat.complete(call.verified, call.request_id, parsed)
+        except Exception as error:
+            failure = _explained(error, call)
+        else:
+            if streamed:
+                async with aclosing(self._events(parsed, call, started)) as messages:
+                    async for message in messages:
+                        yield message
+                return
+            await self._send_headers(call, started, [])
+            for piece in _pieces(answer):
+                yield piece
+            return
+        yield await self._refuse(call, started, failure)
+
+    async def ListModels(self, _: empty_pb2.Empty, call: Call) -> AsyncIterator[HttpBody]:
+        """Lists the models that the caller may use."""
+        shown = [_shown(model) for model in self._registry.enabled()]
+        await self._send_headers(call, time.perf_counter(), [])
+        for piece in _pieces(msgspec.json.encode({"object": "list", "data": shown})):
+            yield piece
+
+    async def RetrieveModel(
+        self, request: openai_pb2.RetrieveModelRequest, call: Call
+    ) -> AsyncIterator[HttpBody]:
+        """Shows one model that the caller may use."""
+        started = time.perf_counter()
+        try:
+            model = self._registry.get(request.model)
+        except IasError as error:
+            yield await self._refuse(call, started, to_openai(error))
+            return
+        await self._send_headers(call, started, [])
+        yield HttpBody(content_type=JSON, data=msgspec.json.encode(_shown(model)))
+
+    async def _events(
+        self, parsed: ChatRequest, call: Call, started: float
+    ) -> AsyncIterator[HttpBody]:
+        """The answer as server-sent events; several go out in one message when ready together."""
+        begun = False
+        try:
+            async with aclosing(
+                self._chat.stream(call.verified, call.request_id, parsed)
+            ) as batches:
+                async for batch in batches:
+                    if not begun:
+                        begun = True
+                        await self._send_headers(call, started, [])
+                    yield HttpBody(
+                        content_type=EVENTS,
+                        data=b"data: " + b"\n\ndata: ".join(batch) + b"\n\n",
+                    )
+        except Exception as error:
+            failure = _explained(error, call)
+        else:
+            yield HttpBody(content_type=EVENTS, data=_DONE)
+            return
+        if not begun:
+            yield await self._refuse(call, started, failure)
+            return
+        yield HttpBody(content_type=EVENTS, data=b"data: " + failure.body + b"\n\n" + _DONE)
+
+    async def _refuse(self, call: Call, started: float, failure: OpenAIError) -> HttpBody:
+        status = ("x-ias-http-status", str(failure.status))
+        await self._send_headers(call, started, [status, *failure.headers])
+        return HttpBody(content_type=JSON, data=failure.body)
+
+    async def _send_headers(
+        self, call: Call, started: float, extra: list[tuple[str, str]]
+    ) -> None:
+        took_ms = int((time.perf_counter() - started) * 1000)
+        await call.context.send_initial_metadata(
+            (("openai-processing-ms", str(took_ms)), *extra, *self._limits(call.verified))
+        )
+
+    def _limits(self, caller: Caller) -> list[tuple[str, str]]:
+        """x-ratelimit-* of the tightest token budget; none when none has a limit."""
+        budget = self._leases.budget(caller)
+        if budget is None:
+            return []
+        left_s = max(0, int((budget.reset_time - datetime.now(UTC)).total_seconds()))
+        return [
+            ("x-ratelimit-limit-tokens", str(budget.limit_tokens)),
+            ("x-ratelimit-remaining-tokens", str(max(0, budget.remaining_tokens))),
+            ("x-ratelimit-reset-tokens", duration(left_s)),
+        ]
+
+
+def duration(seconds: int) -> str:
+    """As OpenAI writes durations: 6m0s, 25h3m0s, 7s."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _pieces(answer: bytes) -> list[HttpBody]:
+    if len(answer) <= _PIECE_BYTES:
+        return [HttpBody(content_type=JSON, data=answer)]
+    return [
+        HttpBody(content_type=JSON, data=answer[at : at + _PIECE_BYTES])
+        for at in range(0, len(answer), _PIECE_BYTES)
+    ]
+
+
+def _explained(error: Exception, call: Call) -> OpenAIError:
+    """What the client is told. The log gets what it must not see."""
+    known = as_ias_error(error)
+    if known.reason == "INTERNAL":
+        log.error("call failed", request_id=call.request_id, exc_info=error)
+    elif isinstance(known, EngineFailed):
+        log.warning(
+            "engine failed", request_id=call.request_id, **known.metadata, cause=known.cause
+        )
+    return to_openai(known)
+
+
+def _shown(model: Model) -> dict[str, object]:
+    created = int(model.create_time.timestamp()) if model.create_time else 0
+    return {"id": model.name, "object": "model", "created": created, "owned_by": "ias"}

@@ -1,0 +1,1 @@
+"""Budgets, leases and usage: never overspent, never lost."""

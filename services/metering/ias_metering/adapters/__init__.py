@@ -1,0 +1,1 @@
+"""What metering stands on."""

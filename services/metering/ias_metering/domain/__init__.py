@@ -1,0 +1,1 @@
+"""Rules and facts of metering. Knows no framework."""

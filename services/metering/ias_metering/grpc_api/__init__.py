@@ -1,0 +1,1 @@
+"""What metering serves: map, call, map."""

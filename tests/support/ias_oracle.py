@@ -1,0 +1,108 @@
+"""An OpenAI-compatible model server that knows what it produced: the oracle of the flows.
+
+The messages steer it, as `tokens=20 pace_ms=5 die_after=7`. Each streamed chunk is one token; the
+prompt counts one token a word.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class Produced:
+    """What one request took, as the server itself counted."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+@dataclass
+class Oracle:
+    """Its address, and every request it got."""
+
+    url: str
+    requests: list[Produced] = field(default_factory=list)
+    bodies: list[dict] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    open_streams: int = 0
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no stream is open."""
+
+    def totals(self) -> tuple[int, int, int]:
+        """Requests, prompt tokens, completion tokens."""
+        return (
+            len(self.requests),
+            sum(r.prompt_tokens for r in self.requests),
+            sum(r.completion_tokens for r in self.requests),
+        )
+
+
+async def start(port: int) -> tuple[Oracle, web.AppRunner]:
+    """Serves on 127.0.0.1:port until the runner's cleanup."""
+    oracle = Oracle(url=f"http://127.0.0.1:{port}/v1")
+    oracle.quiet.set()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", lambda request: _answer(oracle, request))
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    return oracle, runner
+
+
+async def _answer(oracle: Oracle, request: web.Request) -> web.StreamResponse:
+    body = await request.json()
+    oracle.bodies.append(body)
+    oracle.headers.append(dict(request.headers))
+    words = [word for message in body["messages"] for word in str(message["content"]).split()]
+    steer = dict(word.split("=", 1) for word in words if "=" in word)
+    planned = min(int(steer.get("tokens", 12)), body.get("max_tokens") or 10**9)
+    produced = Produced(prompt_tokens=len(words))
+    oracle.requests.append(produced)
+    common = {"id": "chatcmpl-oracle", "created": 1, "model": body["model"]}
+    if body.get("stream"):
+        return await _stream(oracle, request, common, produced, planned, steer)
+    produced.completion_tokens = planned
+    message = {"role": "assistant", "content": "word " * planned}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = {**common, "object": "chat.completion", "choices": [choice], "usage": _usage(produced)}
+    return web.json_response(answer)
+
+
+async def _stream(oracle, request, common, produced, planned, steer) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    oracle.open_streams += 1
+    oracle.quiet.clear()
+
+    async def send(**fields: object) -> None:
+        event = {**common, "object": "chat.completion.chunk", **fields}
+        await response.write(f"data: {json.dumps(event)}\n\n".encode())
+
+    try:
+        for index in range(planned):
+            if index == int(steer.get("die_after", -1)):
+                request.transport.abort()
+                return response
+            choice = {"index": 0, "delta": {"content": f"w{index} "}, "finish_reason": None}
+            produced.completion_tokens += 1
+            await send(choices=[choice], usage=_usage(produced))
+            await asyncio.sleep(int(steer.get("pace_ms", 0)) / 1000)
+        await send(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+        await send(choices=[], usage=_usage(produced))
+        await response.write(b"data: [DONE]\n\n")
+    finally:
+        oracle.open_streams -= 1
+        if not oracle.open_streams:
+            oracle.quiet.set()
+    return response
+
+
+def _usage(produced: Produced) -> dict[str, int]:
+    return {
+        "prompt_tokens": produced.prompt_tokens,
+        "completion_tokens": produced.completion_tokens,
+        "total_tokens": produced.prompt_tokens + produced.completion_tokens,
+    }
