@@ -2,6 +2,7 @@
 
     python proto/generate.py            writes gen/
     python proto/generate.py --out DIR  writes DIR instead (the freshness test does)
+    python proto/generate.py --google   writes nothing but what buf needs (`make lint` does)
 
 It also lays google/api and google/rpc, as shipped by googleapis-common-protos,
 into third_party/googleapis, where buf and protoc find them.
@@ -34,10 +35,14 @@ GOOGLE = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "gen")
-    out: Path = parser.parse_args().out
+    parser.add_argument("--google", action="store_true")
+    options = parser.parse_args()
+    out: Path = options.out
     # protoc runs its plugins (mypy-protobuf, betterproto2) from the PATH.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     lay_google_protos()
+    if options.google:
+        return
     contracts = sorted(
         str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto").rglob("*.proto")
     )

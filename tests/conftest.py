@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import pytest
 from ias_test_servers import VARIABLES, TestServers
 
-
 SERVERS = pytest.StashKey[TestServers]()
 
 

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from ias_admin.command import Ias, command, group, secret_from
-from ias_admin.errors import FAILED, WRONG_USAGE, CliError
+from ias_admin.command import Ias, command, group, say, secret_from
+from ias_admin.errors import CliError
+from ias_admin.output import Column, View
 
 COMMAND = "ias-identity"
 
@@ -22,6 +23,12 @@ app = group(
     "bootstrap",
     "Set up what has to be there before anybody can sign in.",
     ["ias-admin bootstrap create-super-admin --email ops@example.com"],
+)
+
+VIEW = View(
+    identifier="email",
+    columns=(Column("E-mail", "email"), Column("Done", "message")),
+    fields=("email", "message"),
 )
 
 
@@ -54,14 +61,17 @@ def create_super_admin(
         [program, "bootstrap", "create-super-admin", "--email", email, "--password-stdin"],
         input=password + "\n",
         text=True,
+        capture_output=True,
         check=False,
     )
+    if done.stderr:
+        say(done.stderr.rstrip())
     if done.returncode != 0:
         raise CliError(
-            f"{COMMAND} ended with {done.returncode}; its message is above.",
-            "Check IAS_DATABASE_URL, and that `ias-identity migrate` was run.",
-            exit_code=WRONG_USAGE if done.returncode == WRONG_USAGE else FAILED,
+            f"{COMMAND} ended with {done.returncode}, and no System Admin was created.",
+            "Check its message above, IAS_DATABASE_URL, and that `ias-identity migrate` was run.",
         )
+    ias.printer.one(VIEW, {"email": email, "message": done.stdout.strip()})
 
 
 def _program() -> str:

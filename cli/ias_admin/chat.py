@@ -56,7 +56,7 @@ def chat(
     ] = None,
     system: Annotated[str, typer.Option(help="What the model shall be told beforehand.")] = "",
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of an answer at most.")
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Tokens of an answer at most.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, max=2, help="0 is always the likeliest word.")
@@ -197,7 +197,7 @@ def _converse(ias: Ias, talk: _Talk) -> None:
     say(f"Talking to {talk.model}. Ctrl-C stops an answer, Ctrl-D ends.")
     while True:
         try:
-            text = input("> ").strip()
+            text = _line()
         except EOFError:
             say("")
             return
@@ -216,6 +216,15 @@ def _converse(ias: Ias, talk: _Talk) -> None:
                 raise told from None
             if told.hint:
                 say(told.hint)
+
+
+def _line() -> str:
+    """What is typed next. The prompt is part of no answer: it keeps out of a redirected stdout."""
+    if sys.stdout.isatty():
+        return input("> ").strip()
+    sys.stderr.write("> ")
+    sys.stderr.flush()
+    return input().strip()
 
 
 def _told(error: grpc.RpcError, address: str) -> CliError:

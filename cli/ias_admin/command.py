@@ -130,7 +130,9 @@ class Ias:
         if self._options.yes:
             return
         if not sys.stdin.isatty():
-            raise wrong_usage(question, "Nobody can be asked here; add --yes to go ahead.")
+            raise wrong_usage(
+                f"Not confirmed: {question}", "Nobody can be asked here; add --yes to go ahead."
+            )
         if not typer.confirm(printable(question), err=True):
             raise CliError("Nothing was changed.")
 
@@ -166,7 +168,13 @@ def command(
             **arguments: Any,
         ) -> None:
             given = Options(output, quiet, yes, grpc, config).over(ctx.obj)
-            _told(Ias(given), lambda ias: function(ias, **arguments))
+
+            def checked(ias: Ias) -> None:
+                for argument in arguments.values():
+                    str(argument).encode()
+                function(ias, **arguments)
+
+            _told(Ias(given), checked)
 
         run.__signature__ = _signature(function)  # type: ignore[attr-defined]
         app.command(name, epilog=epilog(examples), rich_help_panel=panel, no_args_is_help=False)(
@@ -202,6 +210,8 @@ def _told(ias: Ias, run: Callable[[Ias], None]) -> None:
         _fail(error)
     except grpc.RpcError as error:
         _fail(from_rpc(error, str(ias.address)))
+    except UnicodeError:  # what the shell or a pipe gave us was no text to begin with
+        _fail(wrong_usage("An argument, or what was piped in, is not valid UTF-8."))
     finally:
         ias.close()
 

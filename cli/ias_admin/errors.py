@@ -71,7 +71,9 @@ def from_rpc(error: grpc.RpcError, address: str) -> CliError:
     told = refusal(error)
     hint = _hint(told, address)
     if told.code is grpc.StatusCode.UNAVAILABLE and not told.reason:
-        return CliError(f"IAS can't be reached at {address}.", hint)
+        # Envoy says briefly what is wrong behind it; a failed connection says it at length.
+        why = f" ({told.message})" if 0 < len(told.message) <= 80 else ""
+        return CliError(f"IAS can't be reached at {address}{why}.", hint)
     what = told.message or f"The call ended with {told.code.name}."
     return CliError(" ".join(what.split()), hint, exit_code=_exit_code(told))
 

@@ -26,6 +26,10 @@ def _state(enabled: bool) -> str:
     return "enabled" if enabled else "disabled"
 
 
+def _context(tokens: int) -> str:
+    return thousands(tokens) if tokens else "unknown"
+
+
 VIEW = View(
     identifier="name",
     columns=(
@@ -35,7 +39,7 @@ VIEW = View(
         Column("URL", "backend.url"),
         Column("Prompt /1000", "prompt_price", right=True),
         Column("Answer /1000", "completion_price", right=True),
-        Column("Context", "context_length", thousands, right=True),
+        Column("Context", "context_length", _context, right=True),
     ),
     details=(
         Column("Display name", "display_name"),
@@ -61,6 +65,9 @@ VIEW = View(
 )
 
 NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its name.")]
+
+
+_MOST = 2**31 - 1
 
 
 class Engine(StrEnum):
@@ -106,10 +113,11 @@ def add(
         str, typer.Option(metavar="PRICE", help="Of 1 000 answer tokens, as 0.60.")
     ] = "0",
     context_length: Annotated[
-        int, typer.Option(min=0, help="Tokens of prompt and answer together; 0 for unknown.")
+        int,
+        typer.Option(min=0, max=_MOST, help="Tokens of prompt and answer; 0 for unknown."),
     ] = 0,
     max_output_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens of an answer at most; 4096 when 0.")
+        int, typer.Option(min=0, max=_MOST, help="Tokens of an answer at most; 4096 when 0.")
     ] = 0,
 ) -> None:
     """Register a model. It serves within 2 seconds, without a restart."""

@@ -1,7 +1,7 @@
 """`ias-admin usage`: what was spent on what, and by whom."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -108,7 +108,7 @@ def usage(
     if export and exported:
         _export(export, exported, view, rows)
         return
-    if ias.printer.is_table and len(rows) > 1:
+    if ias.printer.is_table and dimensions and len(rows) > 1:
         rows.append(_total(rows, dimensions[0]))
     ias.printer.many(view, rows)
 
@@ -128,7 +128,7 @@ def _span(
     if last and (begin or until):
         raise wrong_usage("--last goes without --from and --to.", "Give the one or the others.")
     if last:
-        return datetime.now(UTC) - values.duration(last), None
+        return values.ago(last), None
     return values.moment(begin) if begin else None, values.moment(until) if until else None
 
 

@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from ias_admin.errors import wrong_usage
 
@@ -11,6 +11,8 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TOKENS = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
 _MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _NANOS = Decimal(10**9)
+_MOST_TOKENS = 10**15
+_MOST_NANOS = 2**63 - 1
 
 
 def duration(text: str) -> timedelta:
@@ -25,18 +27,29 @@ def moment(text: str) -> datetime:
     """`2026-12-31` (00:00 UTC) or RFC 3339; UTC where no zone is given."""
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise wrong_usage(
             f"{text!r} is no date.", "Write one as 2026-12-31 or 2026-12-31T18:00:00Z."
         ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def end(text: str) -> datetime:
     """A duration from now, or a date."""
-    if _DURATION.fullmatch(text.strip().lower()):
+    if not _DURATION.fullmatch(text.strip().lower()):
+        return moment(text)
+    try:
         return datetime.now(UTC) + duration(text)
-    return moment(text)
+    except OverflowError:
+        raise wrong_usage(f"{text!r} is too long.") from None
+
+
+def ago(text: str) -> datetime:
+    """A duration before now."""
+    try:
+        return datetime.now(UTC) - duration(text)
+    except OverflowError:
+        raise wrong_usage(f"{text!r} is too long.") from None
 
 
 def tokens(text: str) -> int | None:
@@ -45,7 +58,7 @@ def tokens(text: str) -> int | None:
         return None
     match = _TOKENS.fullmatch(text.strip().replace(",", "").replace("_", ""))
     number = Decimal(match[1]) * _MULTIPLES[match[2].lower()] if match else Decimal("0.5")
-    if number != int(number):
+    if number != int(number) or number > _MOST_TOKENS:
         raise wrong_usage(
             f"{text!r} is no number of tokens.",
             "Write one as 5000000, 5,000,000 or 5M, or write unlimited.",
@@ -57,9 +70,9 @@ def price_nanos(text: str) -> int:
     """A decimal price in 10^-9 units of the currency."""
     try:
         nanos = Decimal(text.strip()) * _NANOS
-    except InvalidOperation:
+    except ArithmeticError:
         nanos = Decimal("NaN")
-    if not nanos.is_finite() or nanos < 0 or nanos != int(nanos):
+    if not nanos.is_finite() or not 0 <= nanos <= _MOST_NANOS or nanos != int(nanos):
         raise wrong_usage(
             f"{text!r} is no price.", "Write one as 0.15: per 1 000 tokens, nine decimals at most."
         )

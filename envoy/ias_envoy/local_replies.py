@@ -11,7 +11,7 @@ from ias_envoy.model import Config
 from ias_envoy.typed import extension
 
 _ORIGINAL_PATH = "x-envoy-original-path"  # set by the transcoder, which also hides the content type
-_URL = "%REQ(:METHOD)% %PATH(NQ:ORIG)%"
+_URL = "%REQ(:METHOD)% %PATH(NQ)%"
 
 
 @dataclass(frozen=True, slots=True)

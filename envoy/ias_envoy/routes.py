@@ -5,7 +5,7 @@ Envoy decides once, on the path that the client sent, and keeps to it (the trans
 """
 
 from ias_envoy.contract import PublicService, RestRule, public_services
-from ias_envoy.filters import cors, ext_authz, json_to_metadata, lua
+from ias_envoy.filters import cors, ext_authz, json_to_metadata, lua, transcoder
 from ias_envoy.model import Config, Edge
 from ias_envoy.typed import seconds
 
@@ -102,7 +102,7 @@ def _infrastructure_routes(edge: Edge) -> list[Config]:
             "name": "liveness",
             "match": {"path": "/healthz"},
             "direct_response": {"status": 200, "body": {"inline_string": "ok\n"}},
-            "typed_per_filter_config": open_to_all,
+            "typed_per_filter_config": open_to_all | transcoder.per_route_disabled(),
         },
     ]
 

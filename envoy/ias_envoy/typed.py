@@ -21,6 +21,11 @@ def enabled() -> Config:
     return message("envoy.config.route.v3.FilterConfig", {"config": {}})
 
 
+def disabled() -> Config:
+    """For a route's per-filter configuration: switches off a filter that is on by default."""
+    return message("envoy.config.route.v3.FilterConfig", {"disabled": True})
+
+
 def seconds(value: float) -> str:
     """A protobuf duration in JSON form."""
     return f"{value:g}s"

@@ -21,7 +21,8 @@ SECONDS = 3.0
 def _fake_metering() -> type:
     path = Path(__file__).parents[1] / "inference" / "metering" / "fake_metering.py"
     spec = importlib.util.spec_from_file_location("fake_metering", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["fake_metering"] = module
     spec.loader.exec_module(module)
@@ -38,7 +39,9 @@ async def main() -> None:
     ):
         for keys in (1, 100):
             callers = [
-                Caller(CallerKind.API_KEY, organization_id="o", user_id="u", api_key_id=f"{keys}-{n}")
+                Caller(
+                    CallerKind.API_KEY, organization_id="o", user_id="u", api_key_id=f"{keys}-{n}"
+                )
                 for n in range(keys)
             ]
             before = len(metering.calls)

@@ -34,4 +34,4 @@ async def test_rabbitmq_has_quorum_queues(amqp_url):
         queue = await channel.declare_queue(
             "tests.quorum", durable=True, arguments={"x-queue-type": "quorum"}
         )
-        await queue.delete()
+        await queue.delete(if_unused=False, if_empty=False)

@@ -56,11 +56,8 @@ class TestServers:
         return dict(zip(VARIABLES, found, strict=True))
 
     def stop(self) -> None:
-        """Ends everything of the slot, the services included, and removes its data."""
-        keep = os.environ.get("IAS_TEST_KEEP_LOGS")
-        if keep:
-            _copy_logs(self.settings.logs, Path(keep))
-        down(self.settings, Report(), purge=True)
+        """Ends everything of the slot, the services included. Logs stay until the next session."""
+        down(self.settings, Report())
         self.lock.close()
 
 
@@ -72,9 +69,3 @@ def _lock(path: Path) -> IO[str] | None:
         file.close()
         return None
     return file
-
-
-def _copy_logs(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for log in source.glob("*.log"):
-        (target / log.name).write_bytes(log.read_bytes())

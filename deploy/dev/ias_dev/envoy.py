@@ -1,5 +1,6 @@
 """Envoy: the front door, with the configuration that ias_envoy renders."""
 
+import os
 import sys
 import urllib.request
 from pathlib import Path
@@ -12,7 +13,7 @@ NAME = "envoy"
 
 
 def program(settings: Settings) -> Program:
-    """The proxy, on two worker threads."""
+    """The proxy, on half of the cores."""
     folder = programs.folder_of(settings, NAME)
     bootstrap = folder / "bootstrap.yaml"
     return Program(
@@ -24,7 +25,9 @@ def program(settings: Settings) -> Program:
             *("-c", str(bootstrap)),
             # Without it Envoy ends together with the thread that launched it.
             "--disable-hot-restart",
-            *("--concurrency", "2", "--log-level", "warning"),
+            # The services need the other half of the machine.
+            *("--concurrency", str(max(1, (os.cpu_count() or 2) // 2))),
+            *("--log-level", "warning"),
         ],
         ports=[settings.ports.envoy, settings.ports.envoy_admin],
         # Clusters and routes are watched while it runs; only the bootstrap needs a new start.
@@ -51,12 +54,13 @@ def wait(settings: Settings) -> None:
             if answer.status != 200:
                 raise RuntimeError("not ready")
 
-    waiting.until(ask, "Envoy")
+    waiting.until(ask, "Envoy", log=settings.logs / f"{NAME}.log")
 
 
 def _environment(settings: Settings) -> dict[str, str]:
     ports = settings.ports
     return {
+        "IAS_ENVOY_DESCRIPTORS": str(settings.root / "gen" / "descriptors.binpb"),
         "IAS_ENVOY_LISTEN": f"{HOST}:{ports.envoy}",
         "IAS_ENVOY_ADMIN": f"{HOST}:{ports.envoy_admin}",
         "IAS_IDENTITY_TARGET": f"{HOST}:{ports.service('identity')}",

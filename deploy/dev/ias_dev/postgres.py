@@ -38,7 +38,8 @@ log_line_prefix = '%m [%p] %a '
 
 def program(settings: Settings) -> Program:
     """The server. It stops fast (SIGINT): transactions are rolled back, data are flushed."""
-    folder = programs.folder_of(settings, NAME)
+    # Where a link leads to: the server's user may be unable to follow it.
+    folder = programs.folder_of(settings, NAME).resolve()
     return Program(
         name=NAME,
         title="PostgreSQL",
@@ -67,7 +68,11 @@ def prepare(settings: Settings, keys: Keys) -> None:
 
 def wait(settings: Settings, keys: Keys) -> None:
     """Returns once the database exists and answers."""
-    waiting.until(lambda: waiting.run(_ensure_database(settings, keys)), "PostgreSQL")
+    waiting.until(
+        lambda: waiting.run(_ensure_database(settings, keys)),
+        "PostgreSQL",
+        log=settings.logs / f"{NAME}.log",
+    )
 
 
 def remove(settings: Settings) -> None:

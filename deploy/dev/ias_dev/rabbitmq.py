@@ -100,7 +100,13 @@ def wait(settings: Settings, keys: Keys) -> None:
     url = urls.amqp(settings, keys)
     # It would report every failed attempt; the last one is in the error.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    waiting.until(lambda: waiting.run(_connect(url)), "RabbitMQ", timeout_s=90, every_s=0.25)
+    waiting.until(
+        lambda: waiting.run(_connect(url)),
+        "RabbitMQ",
+        timeout_s=90,
+        every_s=0.25,
+        log=settings.logs / f"{NAME}.log",
+    )
 
 
 async def _connect(url: str) -> None:

@@ -44,4 +44,4 @@ def prepare(settings: Settings, keys: Keys) -> None:
 def wait(settings: Settings, keys: Keys) -> None:
     """Returns once it answers."""
     with Redis.from_url(urls.redis(settings, keys), socket_timeout=5) as client:
-        waiting.until(client.ping, "Redis")
+        waiting.until(client.ping, "Redis", log=settings.logs / f"{NAME}.log")

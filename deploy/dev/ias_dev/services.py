@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ias_dev import commands, programs, urls, waiting
 from ias_dev.keys import Keys
 from ias_dev.programs import Program
-from ias_dev.settings import HOST, SERVICES, DevError, Settings
+from ias_dev.settings import HOST, SERVICES, Settings
 
 BOOTSTRAP_EMAIL = "admin@ias.local"
 
@@ -94,7 +94,4 @@ def wait(settings: Settings, name: str) -> None:
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise RuntimeError("not serving")
 
-    try:
-        waiting.until(ask, name)
-    except DevError as error:
-        raise DevError(f"{error}\nIts log: {settings.logs / name}.log") from error
+    waiting.until(ask, name, log=settings.logs / f"{name}.log")

@@ -2,13 +2,15 @@
 
 from ias_envoy.contract import PublicService
 from ias_envoy.model import Config, Edge
-from ias_envoy.typed import extension
+from ias_envoy.typed import disabled, extension
+
+NAME = "envoy.filters.http.grpc_json_transcoder"
 
 
 def http_filter(edge: Edge, services: list[PublicService]) -> Config:
     """For every public service that has an HTTP form."""
     return extension(
-        "envoy.filters.http.grpc_json_transcoder",
+        NAME,
         "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         {
             "proto_descriptor": str(edge.descriptors),
@@ -32,3 +34,8 @@ def http_filter(edge: Edge, services: list[PublicService]) -> Config:
             },
         },
     )
+
+
+def per_route_disabled() -> Config:
+    """For a route that Envoy answers itself; the transcoder would call its path unknown."""
+    return {NAME: disabled()}

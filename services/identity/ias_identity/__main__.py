@@ -14,7 +14,7 @@ from ias_runtime.errors import IasError
 def main() -> None:
     """Runs the command line."""
     arguments = _parser().parse_args()
-    settings = IdentitySettings()
+    settings = IdentitySettings()  # type: ignore[call-arg]  # from the environment
     logs.configure("identity", settings.log_level)
     if arguments.command == "serve":
         asyncio.run(server.serve(settings, lambda: wiring.opening(settings)))

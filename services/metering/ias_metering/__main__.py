@@ -16,7 +16,7 @@ def main() -> None:
     commands.add_parser("serve", help="serve until SIGTERM")
     commands.add_parser("migrate", help="bring the schema up to date")
     command = parser.parse_args().command
-    settings = Settings()
+    settings = Settings()  # type: ignore[call-arg]  # from the environment
     logs.configure("metering", settings.log_level)
     if command == "migrate":
         migrate(settings.database_url.get_secret_value())

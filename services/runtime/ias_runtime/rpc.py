@@ -1,6 +1,9 @@
 """Binds a servicer to its contract: what every call goes through, prepared once per method.
 
-A servicer method is `async def Name(self, request, call)`, or an async generator for a stream.
+A servicer method is `async def Name(self, request, call)`. A stream is an async generator; or, where
+speed counts, also a coroutine that writes with `call.write` and returns the last message: that
+one goes out in one batch with the status, and a generator's machinery is saved (a sixth of the
+CPU of a trivial call).
 Around it, in this order: the caller from the signed `x-ias-caller`, the RPC's access rule, the
 handler, errors → status + ErrorInfo, metrics and a log line for what failed. All that does not
 depend on the call (rule, labels, serialisers) is made when the server is built, not when a call
@@ -9,6 +12,7 @@ arrives.
 
 from __future__ import annotations
 
+import inspect
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -53,6 +57,13 @@ class Call:
             found = self.metadata["x-request-id"] = str(uuid.uuid4())
         return found
 
+    async def write(self, message: Message) -> None:
+        """Sends a message of a stream whose method is a coroutine; returns when it is on its way.
+
+        Raises CancelledError when the client has left.
+        """
+        await self.context.write(message.SerializeToString())
+
     @property
     def caller(self) -> Caller:
         """The caller with this call's request id, for rules and the audit log."""
@@ -82,7 +93,7 @@ def _handler(
     call = _Wrapper(method, verifier)
     request_class = GetMessageClass(method.input_type)
     make: Any
-    if method.server_streaming:
+    if method.server_streaming and inspect.isasyncgenfunction(handle):
         make, behaviour = grpc.unary_stream_rpc_method_handler, call.streaming(handle)
     else:
         make, behaviour = grpc.unary_unary_rpc_method_handler, call.unary(handle)

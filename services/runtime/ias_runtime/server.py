@@ -32,6 +32,13 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+CLIENT_OPTIONS: Sequence[tuple[str, Any]] = (
+    *OPTIONS,
+    # gRPC's own back-off grows to two minutes: so long a service that is back would count as down.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 NOTICE_S = 0.5
 """Between "not serving" and refusing calls: the time that a balancer needs to look elsewhere."""
 
@@ -121,7 +128,7 @@ def channel(settings: ChassisSettings, target: str) -> grpc.aio.Channel:
     """A channel to another service, with TLS when certificates are configured."""
     interceptors = list(tracing.client_interceptors())
     if not settings.tls_ca:
-        return grpc.aio.insecure_channel(target, options=OPTIONS, interceptors=interceptors)
+        return grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS, interceptors=interceptors)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=Path(settings.tls_ca).read_bytes(),
         private_key=Path(settings.tls_key).read_bytes() if settings.tls_key else None,
@@ -129,7 +136,9 @@ def channel(settings: ChassisSettings, target: str) -> grpc.aio.Channel:
             Path(settings.tls_certificate).read_bytes() if settings.tls_certificate else None
         ),
     )
-    return grpc.aio.secure_channel(target, credentials, options=OPTIONS, interceptors=interceptors)
+    return grpc.aio.secure_channel(
+        target, credentials, options=CLIENT_OPTIONS, interceptors=interceptors
+    )
 
 
 def _credentials(settings: ChassisSettings) -> grpc.ServerCredentials | None:

@@ -5,7 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -84,13 +84,25 @@ class Leasing:
         return await self._stack.enter_async_context(leases)
 
 
-@pytest.fixture
-async def leasing() -> AsyncIterator[Leasing]:
-    """A started metering without a limit; set `leasing.metering.limit`."""
+@asynccontextmanager
+async def _leasing() -> AsyncIterator[Leasing]:
     async with AsyncExitStack() as stack:
         leasing = Leasing(stack)
         await leasing.start()
         yield leasing
+
+
+@pytest.fixture
+async def leasing() -> AsyncIterator[Leasing]:
+    """A started metering without a limit; set `leasing.metering.limit`."""
+    async with _leasing() as leasing:
+        yield leasing
+
+
+@pytest.fixture
+def new_leasing() -> Callable[[], AbstractAsyncContextManager[Leasing]]:
+    """Makes one for each example of a property test."""
+    return _leasing
 
 
 @pytest.fixture

@@ -42,9 +42,7 @@ class FakeMetering(leases_pb2_grpc.QuotaServiceServicer):
 
     def _lease(self, lease_id: str, scarce: bool) -> pb.Lease:
         now = time.time()
-        lease = pb.Lease(
-            lease_id=lease_id, granted_tokens=self.leases[lease_id], scarce=scarce
-        )
+        lease = pb.Lease(lease_id=lease_id, granted_tokens=self.leases[lease_id], scarce=scarce)
         lease.expire_time.FromNanoseconds(int((now + self.ttl_s) * 1e9))
         lease.period_end_time.FromNanoseconds(int((self.period_end_s or now + 86400) * 1e9))
         if self.limit is not None:

@@ -71,10 +71,7 @@ async def test_of_200_requests_against_room_for_ten_exactly_ten_are_granted(
     leases = [await leasing.process() for _ in range(processes)]
     shares = [200 // processes + (n < 200 % processes) for n in range(processes)]
     ended = await asyncio.gather(
-        *(
-            outcomes(one, caller, share, use=UNIT)
-            for one, share in zip(leases, shares, strict=True)
-        )
+        *(outcomes(one, caller, share, use=UNIT) for one, share in zip(leases, shares, strict=True))
     )
     answers = [answer for part in ended for answer in part]
     assert len(answers) == 200
@@ -165,9 +162,7 @@ async def test_a_raised_budget_acts_soon(leasing, caller):
     leases.settle(held, UNIT)
 
 
-async def test_near_the_limit_the_longest_answer_is_drawn_and_others_wait_in_order(
-    leasing, caller
-):
+async def test_near_the_limit_the_longest_answer_is_drawn_and_others_wait_in_order(leasing, caller):
     leasing.metering.limit = 120
     leases = await leasing.process()
     first = await draw(leases, caller, 10, 100)
@@ -270,14 +265,24 @@ async def test_without_metering_what_is_in_hand_goes_on_and_the_rest_is_unavaila
 
 
 async def test_a_lease_is_not_used_beyond_its_life(leasing, caller):
-    leasing.metering.ttl_s = 6.0  # the least that a client of a 30 s lease believes is 5 s
+    leasing.metering.ttl_s = 1.0
     leases = await leasing.process()
     await draw(leases, caller)
     await leasing.stop()
-    account = leases._accounts[caller.api_key_id]
-    account.lease.expires_at = account.lease.usable_until = time.monotonic()
+    assert (await draw(leases, caller)).tokens == UNIT
+    await asyncio.sleep(1)
     with pytest.raises(Unavailable):
         await draw(leases, caller)
+
+
+@pytest.mark.parametrize("off_s", [-300, -29.9, 300])
+async def test_a_clock_that_differs_from_meterings_stops_nothing(leasing, caller, off_s):
+    leasing.metering.ttl_s = 30 + off_s
+    leasing.metering.period_end_s = time.time() + off_s
+    leases = await leasing.process()
+    for _ in range(100):
+        leases.settle(await draw(leases, caller), UNIT)
+    assert len(leasing.metering.calls) < 20
 
 
 async def test_a_lease_that_ended_at_metering_is_replaced(leasing, caller):

@@ -33,6 +33,8 @@ _SKEW_S = 5.0
 """How far the clocks of two machines may differ; what is loaded nearer to a change is suspect."""
 _REMEMBER_S = TTL_S + 2 * _SKEW_S
 _LOAD_TIMEOUT_S = 0.7  # Envoy waits a second for the whole of Check
+_FAILURES = 3
+"""After so many in a row the database counts as down; a single one may be a busy moment."""
 _ENTRIES = 200_000
 _NEGATIVE_ENTRIES = 50_000
 log = structlog.get_logger()
@@ -78,6 +80,8 @@ class CachedCredentials:
         """Ids of keys, sessions, users, organisations, and when their change became known."""
         self._all_changed_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        """Of the database, one after the other."""
         self._source_down_until = 0.0
 
     async def find(self, kind: CallerKind, lookup: str) -> Credential | None:
@@ -99,8 +103,10 @@ class CachedCredentials:
         try:
             return await asyncio.shield(task)
         except (*postgres.UNAVAILABLE, *postgres.RETRYABLE) as error:
-            # A frozen database costs its timeout once a second, not once a call.
-            self._source_down_until = time.time() + SHORT_S
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                # A frozen database costs its timeout once a second, not once a call.
+                self._source_down_until = time.time() + SHORT_S
             return self._go_on_with(held, error)
 
     def forget(self, ids: set[str]) -> None:
@@ -147,6 +153,7 @@ class CachedCredentials:
         if found is None or self._is_suspect(found):
             async with asyncio.timeout(_LOAD_TIMEOUT_S):
                 found = await self._source.load(kind, lookup)
+            self._failures = 0
             if found is not None and not self._is_suspect(found):
                 self._background(self._shared.put(found))
         now = time.time()
@@ -189,7 +196,8 @@ class CachedCredentials:
         if held is not None and held.live and now < held.loaded_at + STALE_S and self._hearing():
             held.good_until = now + SHORT_S
             return held
-        log.warning("a credential can't be looked up", cause=repr(error))
+        if error is not None:
+            log.warning("a credential can't be looked up", cause=repr(error))
         raise Unavailable("database") from error
 
     def _background(self, work: object) -> None:

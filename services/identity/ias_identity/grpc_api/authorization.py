@@ -50,8 +50,8 @@ class Authorization:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc server takes: it answers bytes, so nothing is serialised twice."""
-        check = grpc.unary_unary_rpc_method_handler(
-            self.check,  # type: ignore[arg-type]
+        check: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+            self.check,
             request_deserializer=external_auth_pb2.CheckRequest.FromString,
         )
         return grpc.method_handlers_generic_handler(SERVICE, {"Check": check})

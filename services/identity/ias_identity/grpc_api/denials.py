@@ -57,7 +57,7 @@ def deny(error: IasError, form: Form) -> bytes:
     response = external_auth_pb2.CheckResponse(
         status=status_pb2.Status(code=grpc.StatusCode[error.code].value[0]),
         denied_response=external_auth_pb2.DeniedHttpResponse(
-            status=http_status_pb2.HttpStatus(code=http),  # type: ignore[arg-type]
+            status=http_status_pb2.HttpStatus(code=http),
             headers=[header(name, value) for name, value in headers.items()],
             body=body,
         ),

@@ -62,7 +62,6 @@ class Chat:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._recordings: set[asyncio.Task[None]] = set()
 
     async def complete(self, caller: Caller, request_id: str, request: ChatRequest) -> bytes:
         """The whole answer, a `chat.completion` object. Raises IasError; see domain.errors."""
@@ -115,8 +114,6 @@ class Chat:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
-                while self._recordings:
-                    await asyncio.wait(self._recordings)
         except TimeoutError:
             return
 
@@ -182,7 +179,7 @@ class Chat:
         self._recorder.checkpoint(usage)
 
     async def _make_room(self, run: _Run) -> bool:
-        """Draws more when the draw runs low. False when there is no room left and no more to get."""
+        """Draws more when the draw runs low. False when nothing is left and no more to get."""
         job, draw = run.job, run.draw
         room, wanted = job.room, job.outstanding
         if room >= wanted or room >= HEADROOM_TOKENS * job.request.n:
@@ -214,21 +211,20 @@ class Chat:
         usage.status = status
         usage.lease_id = run.draw.lease_id
         usage.duration_us = _since_us(run.started)
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
         self._leases.settle(run.draw, usage.total_tokens)
         if status is UsageStatus.COMPLETED:
             self._reserves[usage.model].add(-(-usage.completion_tokens // run.job.request.n))
-        recording = asyncio.ensure_future(self._recorder.record(usage))
-        self._recordings.add(recording)
-        recording.add_done_callback(self._recordings.discard)
         try:
-            await asyncio.shield(recording)
+            # Needs no shield: the recorder takes the event before it awaits anything.
+            await self._recorder.record(usage)
         except IasError:
             # The failure that ended the request says more to its sender than this one.
             if status is UsageStatus.COMPLETED:
                 raise
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
 
 def _longest_answer(model: Model, request: ChatRequest, estimate: Estimate) -> int:
@@ -250,7 +246,7 @@ def _longest_answer(model: Model, request: ChatRequest, estimate: Estimate) -> i
 
 def _length_chunk(job: Job) -> bytes:
     """The chunk that ends every answer of a stream for want of tokens."""
-    choices = [
+    choices: list[dict[str, object]] = [
         {"index": index, "delta": {}, "logprobs": None, "finish_reason": "length"}
         for index in range(job.request.n)
     ]

@@ -144,7 +144,7 @@ class Models:
         if not _NAME.fullmatch(model.name):
             raise InvalidField(
                 "model.name",
-                "1 to 200 characters of letters, digits and ._-/:, beginning with a letter or digit",
+                "1 to 200 letters, digits and ._-/:, beginning with a letter or digit",
             )
         for field, value, maximum in (
             ("prompt_price_nanos", model.prompt_price_nanos, MAX_PRICE_NANOS),
@@ -155,9 +155,7 @@ class Models:
             if not 0 <= value <= maximum:
                 raise InvalidField(f"model.{field}", f"must be 0 to {maximum}, got {value}")
         self._engines[model.backend.engine].check(model.backend)
-        backend = replace(
-            model.backend, upstream_model=model.backend.upstream_model or model.name
-        )
+        backend = replace(model.backend, upstream_model=model.backend.upstream_model or model.name)
         return await self._store.create(
             caller,
             replace(

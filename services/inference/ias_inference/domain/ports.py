@@ -80,6 +80,7 @@ class UsageRecorder(Protocol):
     async def record(self, usage: Usage) -> None:
         """Records the final event; returns when it is in the spool.
 
+        The event is taken before anything is awaited: who is cancelled here loses the wait alone.
         Raises Unavailable (SPOOL_FULL) when it can't be written.
         """
         ...

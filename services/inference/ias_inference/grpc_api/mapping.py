@@ -1,10 +1,10 @@
 """Between the contract of the registry and the domain."""
 
 from ias.inference.v1 import models_pb2
-from ias_runtime import fields
-from ias_runtime.errors import InvalidField
 
 from ias_inference.domain.models import Backend, EngineKind, Model
+from ias_runtime import fields
+from ias_runtime.errors import InvalidField
 
 MASK = "********"
 """Shown in place of a secret."""

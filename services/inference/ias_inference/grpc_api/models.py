@@ -1,11 +1,11 @@
 """Manages the registry of models."""
 
 from ias.inference.v1 import models_pb2 as pb
-from ias_runtime import fields
-from ias_runtime.rpc import Call
 
 from ias_inference.domain.models import Models
 from ias_inference.grpc_api.mapping import from_model, to_model
+from ias_runtime import fields
+from ias_runtime.rpc import Call
 
 
 class ModelsApi:
@@ -14,7 +14,9 @@ class ModelsApi:
     def __init__(self, models: Models) -> None:
         self._models = models
 
-    async def CreateModel(self, request: pb.CreateModelRequest, call: Call) -> pb.CreateModelResponse:
+    async def CreateModel(
+        self, request: pb.CreateModelRequest, call: Call
+    ) -> pb.CreateModelResponse:
         """Registers a model, enabled."""
         model = await self._models.create(call.caller, to_model(request.model))
         return pb.CreateModelResponse(model=from_model(model))
@@ -33,7 +35,9 @@ class ModelsApi:
             next_page_token=fields.to_page_token(following),
         )
 
-    async def EnableModel(self, request: pb.EnableModelRequest, call: Call) -> pb.EnableModelResponse:
+    async def EnableModel(
+        self, request: pb.EnableModelRequest, call: Call
+    ) -> pb.EnableModelResponse:
         """Lets a model be called."""
         model = await self._models.set_enabled(call.caller, request.name, True)
         return pb.EnableModelResponse(model=from_model(model))

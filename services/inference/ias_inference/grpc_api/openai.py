@@ -1,18 +1,14 @@
 """The OpenAI surface. Every failure is answered in OpenAI's shape, also the unforeseen."""
 
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from google.api import httpbody_pb2
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import empty_pb2
 from ias.inference.v1 import openai_pb2
-from ias_runtime.caller import Caller
-from ias_runtime.errors import IasError
-from ias_runtime.rpc import Call, as_ias_error
 
 from ias_inference.domain.chat import Chat
 from ias_inference.domain.engines import ChatRequest
@@ -21,10 +17,12 @@ from ias_inference.domain.models import Model, Registry
 from ias_inference.domain.ports import Leases
 from ias_inference.grpc_api import openai_body
 from ias_inference.grpc_api.openai_errors import OpenAIError, to_openai
+from ias_runtime.caller import Caller
+from ias_runtime.errors import IasError
+from ias_runtime.rpc import Call, as_ias_error
 
 log = structlog.get_logger()
 
-HttpBody = httpbody_pb2.HttpBody
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _PIECE_BYTES = 512 * 1024
@@ -40,53 +38,40 @@ class OpenAI:
         self._registry = registry
         self._leases = leases
 
-    async def CreateChatCompletion(self, request: HttpBody, call: Call) -> AsyncIterator[HttpBody]:
+    async def CreateChatCompletion(self, request: HttpBody, call: Call) -> HttpBody:
         """Answers a chat, as JSON or as server-sent events."""
         started = time.perf_counter()
         try:
             parsed, streamed = openai_body.parse(request.data, request.content_type)
             if parsed.model != call.verified.model:
                 raise ModelMismatch(parsed.model, call.verified.model)
-            if not streamed:
-                answer = await self._chat.complete(call.verified, call.request_id, parsed)
-        except Exception as error:
-            failure = _explained(error, call)
-        else:
             if streamed:
-                async with aclosing(self._events(parsed, call, started)) as messages:
-                    async for message in messages:
-                        yield message
-                return
-            await self._send_headers(call, started, [])
-            for piece in _pieces(answer):
-                yield piece
-            return
-        yield await self._refuse(call, started, failure)
+                return await self._send_events(parsed, call, started)
+            answer = await self._chat.complete(call.verified, call.request_id, parsed)
+        except Exception as error:
+            return await self._refuse(call, started, _explained(error, call))
+        return await self._send(call, started, answer)
 
-    async def ListModels(self, _: empty_pb2.Empty, call: Call) -> AsyncIterator[HttpBody]:
+    async def ListModels(self, _: empty_pb2.Empty, call: Call) -> HttpBody:
         """Lists the models that the caller may use."""
         shown = [_shown(model) for model in self._registry.enabled()]
-        await self._send_headers(call, time.perf_counter(), [])
-        for piece in _pieces(msgspec.json.encode({"object": "list", "data": shown})):
-            yield piece
+        listed = msgspec.json.encode({"object": "list", "data": shown})
+        return await self._send(call, time.perf_counter(), listed)
 
-    async def RetrieveModel(
-        self, request: openai_pb2.RetrieveModelRequest, call: Call
-    ) -> AsyncIterator[HttpBody]:
+    async def RetrieveModel(self, request: openai_pb2.RetrieveModelRequest, call: Call) -> HttpBody:
         """Shows one model that the caller may use."""
         started = time.perf_counter()
         try:
             model = self._registry.get(request.model)
         except IasError as error:
-            yield await self._refuse(call, started, to_openai(error))
-            return
-        await self._send_headers(call, started, [])
-        yield HttpBody(content_type=JSON, data=msgspec.json.encode(_shown(model)))
+            return await self._refuse(call, started, to_openai(error))
+        return await self._send(call, started, msgspec.json.encode(_shown(model)))
 
-    async def _events(
-        self, parsed: ChatRequest, call: Call, started: float
-    ) -> AsyncIterator[HttpBody]:
-        """The answer as server-sent events; several go out in one message when ready together."""
+    async def _send_events(self, parsed: ChatRequest, call: Call, started: float) -> HttpBody:
+        """The answer as server-sent events; several go out in one message when ready together.
+
+        Raises what happens before the first; what happens later becomes the last event.
+        """
         begun = False
         try:
             async with aclosing(
@@ -96,28 +81,31 @@ class OpenAI:
                     if not begun:
                         begun = True
                         await self._send_headers(call, started, [])
-                    yield HttpBody(
-                        content_type=EVENTS,
-                        data=b"data: " + b"\n\ndata: ".join(batch) + b"\n\n",
-                    )
+                    data = b"data: " + b"\n\ndata: ".join(batch) + b"\n\n"
+                    await call.write(HttpBody(content_type=EVENTS, data=data))
         except Exception as error:
-            failure = _explained(error, call)
-        else:
-            yield HttpBody(content_type=EVENTS, data=_DONE)
-            return
-        if not begun:
-            yield await self._refuse(call, started, failure)
-            return
-        yield HttpBody(content_type=EVENTS, data=b"data: " + failure.body + b"\n\n" + _DONE)
+            if not begun:
+                raise
+            failure = b"data: " + _explained(error, call).body + b"\n\n"
+            return HttpBody(content_type=EVENTS, data=failure + _DONE)
+        return HttpBody(content_type=EVENTS, data=_DONE)
+
+    async def _send(self, call: Call, started: float, answer: bytes) -> HttpBody:
+        """Sends an answer; the last piece is left to the caller, to go out with the status."""
+        await self._send_headers(call, started, [])
+        at = 0
+        while len(answer) - at > _PIECE_BYTES:
+            piece = answer[at : at + _PIECE_BYTES]
+            await call.write(HttpBody(content_type=JSON, data=piece))
+            at += _PIECE_BYTES
+        return HttpBody(content_type=JSON, data=answer[at:] if at else answer)
 
     async def _refuse(self, call: Call, started: float, failure: OpenAIError) -> HttpBody:
         status = ("x-ias-http-status", str(failure.status))
         await self._send_headers(call, started, [status, *failure.headers])
         return HttpBody(content_type=JSON, data=failure.body)
 
-    async def _send_headers(
-        self, call: Call, started: float, extra: list[tuple[str, str]]
-    ) -> None:
+    async def _send_headers(self, call: Call, started: float, extra: list[tuple[str, str]]) -> None:
         took_ms = int((time.perf_counter() - started) * 1000)
         await call.context.send_initial_metadata(
             (("openai-processing-ms", str(took_ms)), *extra, *self._limits(call.verified))
@@ -143,15 +131,6 @@ def duration(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def _pieces(answer: bytes) -> list[HttpBody]:
-    if len(answer) <= _PIECE_BYTES:
-        return [HttpBody(content_type=JSON, data=answer)]
-    return [
-        HttpBody(content_type=JSON, data=answer[at : at + _PIECE_BYTES])
-        for at in range(0, len(answer), _PIECE_BYTES)
-    ]
 
 
 def _explained(error: Exception, call: Call) -> OpenAIError:

@@ -8,17 +8,18 @@ nobody knows is refused, and never reaches the engine. `n` is bounded to 16, Ope
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+from msgspec import Meta, Raw, Struct
+
 from ias_inference.domain.engines import ChatRequest, Turn
 from ias_inference.domain.errors import InvalidRequest
 from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
-from msgspec import Meta, Raw, Struct
 
 MAX_N = 16
 MAX_LOGIT_BIAS = 1024
 MAX_SCHEMA_BYTES = 65_536
-_MAX_INT = 2**31 - 1
+MAX_INT = 2**31 - 1
 
-Count = Annotated[int, Meta(ge=1, le=_MAX_INT)]
+Count = Annotated[int, Meta(ge=1, le=MAX_INT)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Label = Annotated[str, Meta(max_length=512)]
 Stop = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -82,14 +83,14 @@ class Forwarded(Struct):
     prediction: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
     # Extensions of vLLM, SGLang and llama.cpp that only choose among the model's tokens.
-    top_k: Annotated[int, Meta(ge=-1, le=_MAX_INT)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=MAX_INT)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     length_penalty: Annotated[float, Meta(ge=-10, le=10)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0, le=_MAX_INT)] | None = None
+    min_tokens: Annotated[int, Meta(ge=0, le=MAX_INT)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: (
-        Annotated[list[Annotated[int, Meta(ge=0, le=_MAX_INT)]], Meta(max_length=128)] | None
+        Annotated[list[Annotated[int, Meta(ge=0, le=MAX_INT)]], Meta(max_length=128)] | None
     ) = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
@@ -104,10 +105,7 @@ class Body(Forwarded, kw_only=True):
     stream_options: StreamOptions | None = None
     user: Label | None = None
     metadata: (
-        Annotated[
-            dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)
-        ]
-        | None
+        Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)] | None
     ) = None
     store: bool | None = None
     service_tier: Label | None = None

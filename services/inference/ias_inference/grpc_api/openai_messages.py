@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from ias_inference.domain.errors import InvalidRequest
 from msgspec import Meta, Struct
+
+from ias_inference.domain.errors import InvalidRequest
 
 
 class TextPart(Struct, tag="text", tag_field="type"):
@@ -90,7 +91,7 @@ def media_field(messages: Sequence[Message]) -> str:
                 raise _missing(f"messages[{i}].tool_call_id")
             continue
         if content is None:
-            if message.role != "assistant" and message.role != "function":
+            if message.role not in ("assistant", "function"):
                 raise _missing(f"messages[{i}].content")
             continue
         for j, part in enumerate(content):

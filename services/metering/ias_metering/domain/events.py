@@ -84,14 +84,14 @@ class Sums:
     cached_tokens: int = 0
     cost_nanos: int = 0
 
-    def add(self, event: UsageEvent) -> None:
-        """Adds one event."""
-        self.requests += 1
-        self.failed_requests += event.status == STATUS_FAILED
-        self.prompt_tokens += event.prompt_tokens
-        self.completion_tokens += event.completion_tokens
-        self.cached_tokens += event.cached_tokens
-        self.cost_nanos += event.cost_nanos
+    def add(self, other: "Sums") -> None:
+        """Adds other sums to these."""
+        self.requests += other.requests
+        self.failed_requests += other.failed_requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cached_tokens += other.cached_tokens
+        self.cost_nanos += other.cost_nanos
 
 
 @dataclass(slots=True)
@@ -114,22 +114,27 @@ class Charges:
 def sum_up(events: Iterable[UsageEvent]) -> Charges:
     """The charges of a batch whose events are all new."""
     charges = Charges()
+    hourly, leases = charges.hourly, charges.leases
     for event in events:
         hour = event.occurred_at.replace(minute=0, second=0, microsecond=0)
-        who = (event.organization_id, event.user_id, event.api_key_id)
-        key = RollupKey(event.organization_id, hour, *who[1:], event.model)
-        charges.hourly[key].add(event)
-        charges.daily[key._replace(started_at=hour.replace(hour=0))].add(event)
-        if event.lease_id is not None:
-            charges.leases[(event.lease_id, *who)] += event.total_tokens
+        _, _, organization_id, user_id, api_key_id, lease_id, model = event[:7]
+        sums = hourly[RollupKey(organization_id, hour, user_id, api_key_id, model)]
+        sums.requests += 1
+        sums.failed_requests += event.status == STATUS_FAILED
+        sums.prompt_tokens += event.prompt_tokens
+        sums.completion_tokens += event.completion_tokens
+        sums.cached_tokens += event.cached_tokens
+        sums.cost_nanos += event.cost_nanos
+        if lease_id is not None:
+            leases[lease_id, organization_id, user_id, api_key_id] += event.total_tokens
+    # A batch has few hours, so its days are summed from those.
+    for key, sums in hourly.items():
+        charges.daily[key._replace(started_at=key.started_at.replace(hour=0))].add(sums)
     return charges
 
 
 def distinct(received: Sequence[Received]) -> tuple[list[Received], list[Received]]:
     """The first of each id, sorted by id; and those that repeat one within the same batch."""
     first: dict[str, Received] = {}
-    repeated = []
-    for one in received:
-        if first.setdefault(one.event.event_id, one) is not one:
-            repeated.append(one)
+    repeated = [one for one in received if first.setdefault(one.event.event_id, one) is not one]
     return sorted(first.values(), key=lambda one: one.event.event_id), repeated

@@ -75,7 +75,7 @@ class StoredLease:
         return first, second, third
 
     def unused(self, used: int) -> int:
-        """What goes back at once when the holder says that `used` tokens were or will be charged."""
+        """What goes back at once when events show, or will show, that `used` tokens were used."""
         return max(0, self.granted - self.returned - max(used, self.charged))
 
 

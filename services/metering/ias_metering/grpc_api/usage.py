@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from ias.metering.v1 import usage_pb2 as pb2
@@ -42,11 +43,12 @@ class UsageServicer:
     ) -> pb2.QueryUsageResponse:
         """A page of sums."""
         query = to_query(request, call.caller, self._clock())
-        rows = await self._usage.query(query)
-        more = len(rows) == query.rows and bool(query.dimensions)
+        # One more than the page holds, to know whether there is a next one.
+        rows = await self._usage.query(replace(query, rows=query.rows + 1))
+        page = rows[: query.rows]
         return pb2.QueryUsageResponse(
-            rows=[from_row(query.dimensions, row) for row in rows],
-            next_page_token=to_page_token(query, rows[-1]) if more else "",
+            rows=[from_row(query.dimensions, row) for row in page],
+            next_page_token=to_page_token(query, page[-1]) if len(rows) > len(page) else "",
         )
 
 
@@ -93,7 +95,8 @@ def to_page_token(query: UsageQuery, last: UsageRow) -> str:
 def _position(token: str, dimensions: tuple[Dimension, ...]) -> tuple[Span, tuple[str, ...]]:
     try:
         start, end, *group = json.loads(fields.page_token(token))
-        span = span_of(*(datetime.fromtimestamp(s, UTC) for s in (start, end)), now=_never())
+        first, last = (datetime.fromtimestamp(stamp, UTC) for stamp in (start, end))
+        span = span_of(first, last, last)
         for dimension, text in zip(dimensions, group, strict=True):
             _check_group(dimension, text)
     except (ValueError, TypeError, OverflowError):
@@ -108,10 +111,6 @@ def _check_group(dimension: Dimension, text: str) -> None:
         fields.text("page_token", text, max_length=_MAX_MODEL)
     else:
         fields.uuid_text("page_token", text)
-
-
-def _never() -> datetime:
-    return datetime.max.replace(tzinfo=UTC)
 
 
 def from_row(dimensions: tuple[Dimension, ...], row: UsageRow) -> pb2.UsageRow:

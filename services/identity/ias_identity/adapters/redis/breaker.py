@@ -9,6 +9,7 @@ import redis.asyncio as redis
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import MaxConnectionsError
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -35,6 +36,9 @@ class Breaker:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await command
+        except MaxConnectionsError as error:
+            # Too much at once on our side: go without, but nothing is broken.
+            raise Down from error
         except (redis.RedisError, OSError, TimeoutError) as error:
             if time.monotonic() >= self._closed_at:
                 log.warning("redis does not answer", cause=repr(error))

@@ -67,7 +67,7 @@ def _encode(credential: Credential) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _decode(stored: bytes) -> Credential | None:
+def _decode(stored: bytes | str) -> Credential | None:
     try:
         fields = msgspec.json.decode(stored)
         fields["kind"] = CallerKind(fields["kind"])

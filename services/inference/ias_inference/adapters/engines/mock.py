@@ -66,7 +66,7 @@ class MockEngine:
                 texts[step[0]] += step[1]
         finally:
             running.dec()
-        choices = [
+        choices: list[dict[str, object]] = [
             {
                 "index": index,
                 "message": {"role": "assistant", "content": text, "refusal": None},

@@ -17,13 +17,14 @@ from ias_runtime.errors import InvalidField
 MAX_TOKENS = 100_000
 _DIRECTIVE = re.compile(r"\[mock((?: [a-z_]+=[0-9]+)+)\]")
 _PIECE = re.compile(r"\w{1,8}|[^\w\s]")
-_WORDS = (
+_VOCABULARY = (
     "the a gateway model token budget lease key answer stream quiet river stone light window"
     " garden letter morning winter paper signal metal harbour forest engine bridge music silver"
-    " question pattern number engine shadow candle mirror thunder meadow lantern compass ladder"
-    " feather marble copper valley orchard and of in with under over near beyond before after"
-    " while because where until grows moves holds carries turns keeps finds counts gives takes"
-).split()
+    " question pattern number shadow candle mirror thunder meadow lantern compass ladder feather"
+    " marble copper valley orchard and of in with under over near beyond before after while"
+    " because where until grows moves holds carries turns keeps finds counts gives takes"
+)
+_WORDS = _VOCABULARY.split()
 
 
 @dataclass(frozen=True, slots=True)

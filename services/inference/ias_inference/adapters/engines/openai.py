@@ -42,7 +42,16 @@ _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, asyncio.I
 class _Upstream:
     """What is prepared once for a registered model, and what was learnt about its server."""
 
-    __slots__ = ("continuous", "headers", "model", "proven", "ratio", "shown_model", "upstream_model", "url")
+    __slots__ = (
+        "continuous",
+        "headers",
+        "model",
+        "proven",
+        "ratio",
+        "shown_model",
+        "upstream_model",
+        "url",
+    )
 
     def __init__(self, model: Model, before: "_Upstream | None") -> None:
         backend = model.backend
@@ -53,12 +62,14 @@ class _Upstream:
             self.headers["Authorization"] = f"Bearer {backend.api_key}"
         self.upstream_model = Raw(msgspec.json.encode(backend.upstream_model or model.name))
         self.shown_model = Raw(msgspec.json.encode(model.name))
-        same = before is not None and before.model.backend == backend
-        self.ratio = before.ratio if before is not None and same else TokenRatio()
-        self.continuous = before.continuous if before is not None and same else True
+        self.ratio = TokenRatio()
+        self.continuous = True
         """Whether streams ask for the usage in every chunk."""
-        self.proven = before.proven if before is not None and same else False
+        self.proven = False
         """Whether the server has accepted that."""
+        if before is not None and before.model.backend == backend:
+            self.ratio = before.ratio
+            self.continuous, self.proven = before.continuous, before.proven
 
 
 class OpenAIEngine:
@@ -130,19 +141,18 @@ class OpenAIEngine:
         """The server's chunks with our id and model name; see Engine.stream."""
         upstream = self._upstream(job.model)
         response = await self._open_stream(upstream, job)
+        batch: list[bytes] = []
         try:
             rewriter, lines = ChunkRewriter(job), EventLines()
-            batch: list[bytes] = []
             read = response.content.readany
             while data := await _read(read, job):
                 for payload in _payloads(lines, data, job):
                     if payload == b"[DONE]":
                         rewriter.finished = True
                         break
-                    if job.room <= 0 and job.outstanding > 0:
-                        if batch:
-                            yield batch
-                            batch = []
+                    if batch and job.room <= 0 and job.outstanding > 0:
+                        yield batch
+                        batch = []
                     chunk = rewriter.rewrite(payload)
                     if chunk is not None:
                         batch.append(chunk)
@@ -155,6 +165,10 @@ class OpenAIEngine:
             if not rewriter.finished and rewriter.open:
                 raise EngineFailed(job.model.name, "broke off its answer", "end of stream")
             self._learn(upstream, job)
+        except EngineFailed:
+            if batch:  # what came before the failure is charged, so it is delivered
+                yield batch
+            raise
         finally:
             _let_go(response)
             _charge_unreported(upstream, job)
@@ -165,9 +179,7 @@ class OpenAIEngine:
             known = self._upstreams[model.name] = _Upstream(model, known)
         return known
 
-    async def _post(
-        self, upstream: _Upstream, job: Job, body: bytes
-    ) -> aiohttp.ClientResponse:
+    async def _post(self, upstream: _Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:
         post, url, headers = self._session.post, upstream.url, upstream.headers
         try:
             try:
@@ -198,9 +210,7 @@ class OpenAIEngine:
     def _learn(self, upstream: _Upstream, job: Job) -> None:
         if job.usage.prompt_tokens:
             request = job.request
-            upstream.ratio.learn(
-                request.size_bytes, len(request.turns), job.usage.prompt_tokens
-            )
+            upstream.ratio.learn(request.size_bytes, len(request.turns), job.usage.prompt_tokens)
 
 
 def _body(upstream: _Upstream, job: Job, stream_options: dict[str, bool] | None) -> bytes:

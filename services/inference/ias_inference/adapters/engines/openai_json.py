@@ -50,9 +50,7 @@ class Choice(Struct):
         if not delta:
             return False
         # Servers announce the role with an empty content, or null.
-        return any(
-            name != "role" and bytes(value) not in _NOTHING for name, value in delta.items()
-        )
+        return any(name != "role" and bytes(value) not in _NOTHING for name, value in delta.items())
 
 
 _NOTHING = (b'""', b"null", b"[]", b"{}")

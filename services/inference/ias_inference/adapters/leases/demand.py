@@ -32,7 +32,7 @@ class Demand:
         self.since = now
 
     def ahead(self, now: float) -> int:
-        """Tokens for the next seconds, in whole requests, so that leases split without remainder."""
+        """Tokens for the next seconds, in whole requests so that hardly a remainder is left."""
         rate = max(self.rate, self.tokens / max(now - self.since, 1.0))
         requests = max(AT_LEAST_REQUESTS, ceil(rate * AHEAD_S / self.latest))
         return requests * self.latest

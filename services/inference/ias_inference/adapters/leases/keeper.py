@@ -19,6 +19,9 @@ from ias_inference.domain.ports import BudgetState
 
 log = structlog.get_logger()
 
+MAX_TOKENS = 10**12
+"""The most that metering grants in one call."""
+
 
 class Keeper:
     """Keeps an account in tokens while it is used, and gives them back when it is not."""
@@ -121,7 +124,7 @@ class Keeper:
         ahead = 0 if low else account.demand.ahead(monotonic())
         if not low and lease is None:
             ahead = max(ahead, head.need * 3)
-        want = max(need, total + ahead - available)
+        want = max(need, min(total + ahead - available, MAX_TOKENS))
         added, account.refusal = await self._take(lease, need, want)
         if 0 < want <= added or (lease is not None and lease.ended):
             account.ask_at = 0.0

@@ -17,6 +17,14 @@ from ias_runtime.caller_token import MeshSigner
 
 log = structlog.get_logger()
 
+_SHORTEST_S = 0.5
+"""A lease with less life than this was not meant so: the clocks differ."""
+_DOWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # what a server that stops says to calls under way
+)
+
 
 class LeaseEnded(Exception):
     """Metering no longer knows the lease."""
@@ -106,7 +114,7 @@ class QuotaClient:
             metrics.CALLS.labels(name, code.name).inc()
             if code is grpc.StatusCode.NOT_FOUND:
                 raise LeaseEnded from error
-            if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            if code not in _DOWN:
                 log.error("metering failed", rpc=name, code=code.name, details=error.details())
             raise Unreachable(code.name) from error
         except grpc.aio.UsageError as error:  # the channel was closed
@@ -119,7 +127,7 @@ class QuotaClient:
         life = _seconds(lease.expire_time) - now
         # A clock that differs from metering's must neither kill leases nor keep dead ones alive.
         ttl = self._timing.ttl
-        if not ttl / 6 <= life <= ttl:
+        if not _SHORTEST_S <= life <= ttl:
             life = ttl
         period = _seconds(lease.period_end_time) - now
         budget = None
@@ -133,7 +141,7 @@ class QuotaClient:
         return Grant(
             lease_id=lease.lease_id,
             granted_tokens=lease.granted_tokens,
-            life_s=life - self._timing.margin,
+            life_s=life - min(self._timing.margin, life / 4),
             period_s=period if lease.HasField("period_end_time") else life,
             budget=budget,
             scarce=lease.scarce,

@@ -1,7 +1,8 @@
 """Settling usage events: at-least-once delivery becomes exactly-once accounting here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from ias_metering.adapters.postgres import leases, periods
 from ias_metering.adapters.postgres.transactions import share, transaction
@@ -12,6 +13,7 @@ from ias_metering.domain.events import (
     RollupKey,
     Settlement,
     Sums,
+    UsageEvent,
     distinct,
     sum_up,
 )
@@ -20,9 +22,10 @@ from ias_runtime.postgres import Connection, Pool
 _INSERT = """
 with arrived as (
     select * from unnest(
-        $1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[],
-        $7::text[], $8::text[], $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[],
-        $13::bigint[], $14::bigint[], $15::bigint[], $16::text[], $17::boolean[], $18::bytea[]
+        $1::uuid[], $2::text::timestamptz[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[],
+        $7::text[], $8::text[], $9::text::smallint[], $10::text::bigint[], $11::text::bigint[],
+        $12::text::bigint[], $13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
+        $16::text[], $17::text::boolean[], $18::bytea[]
     ) as a (event_id, occurred_at, organization_id, user_id, api_key_id, lease_id,
         model, operation, status, prompt_tokens, completion_tokens, cached_tokens,
         cost_nanos, time_to_first_token_us, duration_us, request_id, streamed, digest)
@@ -41,6 +44,12 @@ with arrived as (
 )
 select event_id::text from new
 """
+_LITERALS = [
+    number
+    for number, name in enumerate(UsageEvent._fields)
+    if UsageEvent.__annotations__[name] in (int, bool, datetime)
+]
+"""The columns that are sent as text; see `_literal`."""
 _DIGESTS = """
 select event_id::text, digest from metering.usage_event_ids where event_id = any($1::uuid[])
 """
@@ -126,9 +135,20 @@ async def _make_periods(connection: Connection, received: Sequence[Received]) ->
 
 async def _insert(connection: Connection, received: Sequence[Received]) -> set[str]:
     """Inserts the events whose ids are new; the ids of those."""
-    columns = zip(*(one.event for one in received), strict=True)
+    columns: list[Any] = list(zip(*(one.event for one in received), strict=True))
+    for number in _LITERALS:
+        columns[number] = _literal(columns[number])
     rows = await connection.fetch(_INSERT, *columns, [one.digest for one in received])
     return {row[0] for row in rows}
+
+
+def _literal(values: Iterable[object]) -> str:
+    """An array in PostgreSQL's text form, of values without commas, quotes and braces.
+
+    In an array proper, asyncpg asks of each value that is not a text whether it is an array in
+    turn, which took a third of all the time that Python spent on a batch.
+    """
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 async def _quarantine(connection: Connection, known: Collection[Received]) -> int:

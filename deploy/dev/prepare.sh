@@ -1,0 +1,155 @@
+#!/bin/sh
+# Makes this machine and this checkout able to run IAS, installing only what is missing.
+#
+#   prepare.sh venv      .venv with everything in requirements.lock
+#   prepare.sh servers   PostgreSQL, Redis and RabbitMQ from Debian's packages, none of them started
+#   prepare.sh node      buf, for `make lint`
+#
+# Several may be named at once. Quick, and silent, when nothing is missing. pip, npm and apt use
+# whatever configuration this machine gives them.
+set -eu
+
+cd "$(dirname "$0")/../.."
+ROOT=$(pwd)
+VENV=$ROOT/.venv
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    say "prepare: $*"
+    exit 1
+}
+
+# --- Debian's packages ---------------------------------------------------------------------------
+
+have_postgres() {
+    for initdb in /usr/lib/postgresql/1[5-9]/bin/initdb /usr/lib/postgresql/[2-9][0-9]/bin/initdb; do
+        [ -x "$initdb" ] && return 0
+    done
+    return 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        fail "missing: $MISSING. Run this as root, or install sudo, or install the packages yourself."
+    fi
+}
+
+# Keeps the packages from starting the system's own services; IAS runs private ones.
+without_starting_services() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    status=0
+    "$@" || status=$?
+    as_root rm -f "$policy"
+    return "$status"
+}
+
+# No cluster of the system's own either, unless this machine already says what it wants.
+without_a_system_cluster() {
+    settings=/etc/postgresql-common/createcluster.conf
+    if [ ! -e "$settings" ] && [ ! -e "${settings%/*}" ]; then
+        as_root mkdir -p "${settings%/*}"
+        printf 'create_main_cluster = false\n' | as_root tee "$settings" >/dev/null
+    fi
+}
+
+install_packages() {
+    MISSING=$*
+    command -v apt-get >/dev/null 2>&1 ||
+        fail "missing: $MISSING. This is not a Debian machine; install them by its own means."
+    say "Installing from Debian's packages: $MISSING"
+    log=$(mktemp)
+    case " $MISSING " in *" postgresql-15 "*) without_a_system_cluster ;; esac
+    if ! {
+        as_root apt-get update -qq &&
+            without_starting_services as_root env DEBIAN_FRONTEND=noninteractive \
+                apt-get install -qq -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@"
+    } >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        rm -f "$log"
+        fail "apt-get could not install: $MISSING"
+    fi
+    rm -f "$log"
+}
+
+prepare_servers() {
+    wanted=
+    have_postgres || wanted="$wanted postgresql-15"
+    command -v redis-server >/dev/null 2>&1 || wanted="$wanted redis-server"
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || wanted="$wanted rabbitmq-server"
+    command -v epmd >/dev/null 2>&1 || wanted="$wanted erlang-base"
+    command -v curl >/dev/null 2>&1 || wanted="$wanted curl"
+    # shellcheck disable=SC2086 # one word for each package
+    [ -z "$wanted" ] || install_packages $wanted
+}
+
+# --- .venv ---------------------------------------------------------------------------------------
+
+find_python() {
+    for candidate in python3 python3.11 python3.12 python3.13; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    if ! command -v python3 >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
+        install_packages python3 python3-venv
+        command -v python3
+        return
+    fi
+    fail "IAS needs Python 3.11 or newer; this machine has $(python3 --version 2>&1 || echo none)."
+}
+
+# What .venv was made from: whenever it differs, .venv is brought up to date.
+fingerprint() {
+    printf '%s\n' "$ROOT"
+    cksum requirements.lock pyproject.toml
+}
+
+prepare_venv() {
+    stamp=$VENV/.prepared
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ] && return
+    python=$(find_python)
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+    # A virtual environment can't be moved; one that was made elsewhere is made anew.
+    if [ ! -f "$stamp" ] || [ "$(head -n 1 "$stamp")" != "$ROOT" ]; then
+        say "Making .venv with $("$python" --version)"
+        "$python" -m venv --clear "$VENV"
+    fi
+    rm -f "$stamp"
+    say "Installing Python packages (about a minute the first time)"
+    "$VENV/bin/python" -m pip install -qq --require-hashes -r requirements.lock </dev/null
+    "$VENV/bin/python" -m pip install -qq --no-deps --no-build-isolation -e . </dev/null
+    fingerprint >"$stamp"
+}
+
+# --- buf -----------------------------------------------------------------------------------------
+
+prepare_node() {
+    stamp=proto/node_modules/.prepared
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cksum proto/package-lock.json)" ] && return
+    command -v npm >/dev/null 2>&1 || install_packages nodejs npm
+    say "Installing buf"
+    (cd proto && npm ci --ignore-scripts --no-audit --no-fund --silent </dev/null) ||
+        fail "npm could not install buf (run \`npm ci\` in proto/ to see why)."
+    cksum proto/package-lock.json >"$stamp"
+}
+
+for what in "$@"; do
+    case $what in
+        venv) prepare_venv ;;
+        servers) prepare_servers ;;
+        node) prepare_node ;;
+        *) fail "unknown: $what" ;;
+    esac
+done

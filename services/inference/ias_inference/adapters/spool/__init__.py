@@ -1,0 +1,10 @@
+"""The spool: usage events on disk until RabbitMQ has confirmed them.
+
+`spool` is the port, `writer` the thread that commits, `file` the SQLite file, `events` the
+mapping to the contract.
+"""
+
+from ias_inference.adapters.spool.file import SpooledEvent
+from ias_inference.adapters.spool.spool import Spool
+
+__all__ = ["Spool", "SpooledEvent"]

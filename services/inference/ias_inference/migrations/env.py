@@ -1,0 +1,3 @@
+from ias_runtime.migrations import run
+
+run()

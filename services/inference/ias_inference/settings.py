@@ -1,0 +1,24 @@
+"""What inference reads from its environment, once, at the start."""
+
+from pydantic import Field, SecretStr
+
+from ias_runtime.settings import ChassisSettings
+
+
+class InferenceSettings(ChassisSettings):
+    """Settings of inference; each is the variable IAS_<NAME>."""
+
+    inference_listen: str
+    """host:port, or unix:path."""
+    inference_metrics_listen: str = ""
+    """host:port; empty serves no metrics."""
+    metering_target: str
+    """host:port of metering."""
+    amqp_url: SecretStr
+    """RabbitMQ, as amqp://user:password@host:port/vhost."""
+    inference_spool: str
+    """Path of the SQLite file; each process needs one of its own, kept across restarts."""
+    inference_spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """When the spool is larger, nothing more is served."""
+    inference_spool_max_events: int = Field(default=1_000_000, ge=1000)
+    """When more events wait, nothing more is served."""

@@ -1,0 +1,96 @@
+"""Chooses the classes and puts them together."""
+
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+
+from ias_inference.adapters.engines.mock import MockEngine
+from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.leases import MeteringLeases
+from ias_inference.adapters.postgres.model_changes import ModelChanges
+from ias_inference.adapters.postgres.models import PostgresModels
+from ias_inference.adapters.publisher import Publisher
+from ias_inference.adapters.spool import Spool
+from ias_inference.domain.chat import Chat
+from ias_inference.domain.engines import Engine
+from ias_inference.domain.models import EngineKind, Models, ModelStore, Registry
+from ias_inference.domain.ports import Leases
+from ias_inference.grpc_api.chat import ChatApi
+from ias_inference.grpc_api.models import ModelsApi
+from ias_inference.grpc_api.openai import OpenAI
+from ias_inference.settings import InferenceSettings
+from ias_runtime import audit, migrations, postgres, server
+from ias_runtime.caller_token import MeshSigner
+from ias_runtime.rpc import Binding
+
+_SETTLE_S = 5.0
+"""For requests that the drain cancelled, to get their events into the spool."""
+
+
+@asynccontextmanager
+async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
+    """The service, with everything open that it needs; closed in the reverse order."""
+    database_url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        spool = await enter(
+            Spool(
+                settings.inference_spool,
+                settings.inference_spool_max_bytes,
+                settings.inference_spool_max_events,
+            )
+        )
+        await enter(Publisher(spool, settings.amqp_url.get_secret_value()))
+        channel = await enter(server.channel(settings, settings.metering_target))
+        mesh = MeshSigner(settings.mesh_secret.get_secret_value(), "inference")
+        leases = await enter(MeteringLeases(channel, mesh, _holder()))
+        pool = await enter(postgres.pool(database_url, application="ias-inference"))
+        registry = Registry()
+        await enter(ModelChanges(database_url, registry))
+        engines: dict[EngineKind, Engine] = {
+            EngineKind.MOCK: MockEngine(),
+            EngineKind.OPENAI: await enter(OpenAIEngine()),
+        }
+        chat = Chat(registry, engines, leases, spool)
+        stack.push_async_callback(chat.settled, _SETTLE_S)
+        yield server.Service(
+            name="inference",
+            listen=settings.inference_listen,
+            metrics_listen=settings.inference_metrics_listen,
+            bindings=bindings(chat, registry, leases, engines, PostgresModels(pool)),
+        )
+
+
+def bindings(
+    chat: Chat,
+    registry: Registry,
+    leases: Leases,
+    engines: Mapping[EngineKind, Engine],
+    store: ModelStore,
+) -> list[Binding]:
+    """Which servicer serves which contract."""
+    openai = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]
+    typed = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
+    models = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
+    return [
+        Binding(openai, OpenAI(chat, registry, leases)),
+        Binding(typed, ChatApi(chat)),
+        Binding(models, ModelsApi(Models(store, engines))),
+    ]
+
+
+def migrate(settings: InferenceSettings) -> None:
+    """Brings the schemas `audit` and `inference` up to date."""
+    url = settings.database_url.get_secret_value()
+    audit.migrate(url)
+    migrations.migrate(url, "inference", Path(__file__).parent / "migrations")
+
+
+def _holder() -> str:
+    """Names this start of this process to metering."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"

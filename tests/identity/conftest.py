@@ -1,0 +1,48 @@
+"""Identity as a whole: real Postgres, real Redis, a real gRPC channel."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import redis.asyncio as redis
+from identity_support import (
+    Check,
+    Identity,
+    Refusal,
+    Tenant,
+    check_of,
+    fresh_database,
+    make_settings,
+    refusal_of,
+    running,
+)
+
+
+@pytest.fixture(scope="session")
+async def identity() -> AsyncIterator[Identity]:
+    """Identity with a real Postgres and a real Redis."""
+    async with fresh_database() as url:
+        redis_url = os.environ["IAS_TEST_REDIS_URL"]
+        async with redis.Redis.from_url(redis_url) as client:
+            for name in [name async for name in client.scan_iter("ias:identity:*")]:
+                await client.delete(name)
+        async with running(make_settings(url, redis_url)) as served:
+            yield served
+
+
+@pytest.fixture(scope="session")
+async def tenant(identity: Identity) -> Tenant:
+    """An organisation that tests share."""
+    return await identity.new_tenant()
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[[Awaitable[object]], Awaitable[Refusal]]:
+    """Awaits a call that must fail, and says how it did."""
+    return refusal_of
+
+
+@pytest.fixture(scope="session")
+def check(identity: Identity) -> Check:
+    """Asks the shared identity's Check."""
+    return check_of(identity)
