@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import grpc
 import openai
 import pytest
@@ -47,6 +48,20 @@ def aborting(code: grpc.StatusCode, message: str, *, after_metadata: bool = Fals
         yield b""
 
     return behaviour
+
+
+async def too_large(front: Front, body: bytes, content_type: str) -> bool:
+    """Whether the body is refused with 413, worded as OpenAI does."""
+    headers = {"content-type": content_type}
+    while True:
+        try:
+            async with front.ask("POST", CHAT, data=body, headers=headers) as answer:
+                error = (await answer.json())["error"]
+                kind = (answer.status, error["type"], error["code"])
+                return kind == (413, "invalid_request_error", "request_too_large")
+        except aiohttp.ClientConnectionError:
+            # Envoy closes after its answer; a client still writing then may not get to read it.
+            continue
 
 
 async def test_request_bytes_arrive_exactly_as_sent(front: Front) -> None:
@@ -115,21 +130,15 @@ async def test_a_large_body_arrives_and_a_larger_one_is_refused(front: Front) ->
     assert len(httpbody_pb2.HttpBody.FromString(front.inference.calls[0].request).data) == len(body)
     assert [model_of(check) for check in front.authorization.checks] == ["m"]
     front.forget()
-    async with front.ask("POST", CHAT, data=body + b" " * 200, headers=headers) as answer:
-        assert answer.status == 413
-        error = (await answer.json())["error"]
-    assert (error["type"], error["code"]) == ("invalid_request_error", "request_too_large")
+    assert await too_large(front, body + b" " * 200, "application/json")
     assert front.reached == []
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream"])
 async def test_a_body_of_another_type_is_bounded_as_well(front: Front, content_type: str) -> None:
-    body = b" " * (MAX_BODY_BYTES + 1)
-    headers = {"content-type": content_type}
-    async with front.ask("POST", CHAT, data=body, headers=headers) as answer:
-        assert answer.status == 413
-        assert (await answer.json())["error"]["code"] == "request_too_large"
-    assert front.reached == []
+    assert await too_large(front, b" " * (MAX_BODY_BYTES + 1), content_type)
+    # The stream may have been opened, but no message came: a handler never runs.
+    assert not any(call.request for call in front.inference.calls)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 503])

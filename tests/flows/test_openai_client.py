@@ -55,9 +55,9 @@ async def test_models_are_listed_and_shown(stack):
     assert (model.id, model.object) == (stack.model, "model")
 
 
-@pytest.mark.parametrize("key", ["sk-nonsense", "ias_" + "a" * 52, "", "ias_ü"])
+@pytest.mark.parametrize("key", ["sk-nonsense", "ias_" + "a" * 52, "ias_ü"])
 async def test_a_wrong_key_is_an_authentication_error(stack, key):
-    if not key.isascii() or not key:
+    if not key.isascii():
         header = {"authorization": f"Bearer {key}".encode()}
         async with httpx.AsyncClient(base_url=stack.url) as client:
             answer = await client.get("/v1/models", headers=header)

@@ -247,16 +247,17 @@ class Machine(RuleBasedStateMachine):
         return list(self.model.leases.items())[number]
 
 
-def test_leases_and_events_in_any_order_keep_the_books_right(metering_url: str) -> None:
+async def test_leases_and_events_in_any_order_keep_the_books_right(metering_url: str) -> None:
     class OnThisDatabase(Machine):
         url = metering_url
 
     machine = OnThisDatabase.TestCase
     machine.settings = settings(
-        max_examples=25,
+        max_examples=12,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    machine("runTest").debug()
+    # In a thread, since it runs event loops of its own.
+    await asyncio.to_thread(machine("runTest").debug)

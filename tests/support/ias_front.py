@@ -231,6 +231,8 @@ async def running_front(directory: Path, **edge: Any) -> AsyncIterator[Front]:
             config_directory=directory / "config",
             access_log=str(directory / "access.log"),
             cors_origins=(ORIGIN,),
+            # On a busy machine the double, in the test's own event loop, may be slow.
+            authz_timeout_s=20,
             **edge,
         ),
         clusters=[Cluster(recorder.name, (recorder.address,)) for recorder in recorders],

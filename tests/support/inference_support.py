@@ -184,7 +184,7 @@ class Gateway:
 
     async def chat_completion(
         self, body: Any, *, caller: Caller | None = None, content_type: str = "application/json"
-    ) -> "HttpAnswer":
+    ) -> HttpAnswer:
         """What an HTTP client would see of POST /v1/chat/completions."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         who = caller or a_caller()
@@ -213,7 +213,7 @@ class HttpAnswer:
     messages: int
 
     @classmethod
-    async def of(cls, call: Any) -> "HttpAnswer":
+    async def of(cls, call: Any) -> HttpAnswer:
         parts = [part async for part in call]
         headers = {key: str(value) for key, value in await call.initial_metadata()}
         return cls(

@@ -1,12 +1,13 @@
 """The only place that chooses classes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from ias.identity.v1 import (
     api_keys_pb2,
@@ -52,6 +53,8 @@ from ias_runtime import audit, migrations, postgres
 from ias_runtime.caller_token import CallerSigner
 from ias_runtime.rpc import Binding
 from ias_runtime.server import Service
+
+log = structlog.get_logger()
 
 
 def _service(module: object, name: str) -> ServiceDescriptor:
@@ -130,7 +133,7 @@ async def opening(
             ApiKeyServicer(api_keys),
             AuditServicer(Audit(PostgresAuditLog(servers.pool), organizations)),
         )
-        with _running(subscription.run(), poller.run(), uses.run()):
+        with _running(subscription.run, poller.run, uses.run):
             try:
                 yield Service(
                     name="identity",
@@ -179,10 +182,20 @@ async def _servers(
 
 
 @contextmanager
-def _running(*work: Coroutine[Any, Any, None]) -> Iterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
+def _running(*work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    tasks = [asyncio.create_task(_kept_up(each)) for each in work]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begins work anew after whatever it didn't foresee: revocations must go on being heard."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.error("background work failed", work=work.__qualname__, exc_info=error)
+        await asyncio.sleep(1)

@@ -18,7 +18,7 @@ def main() -> None:
     settings = InferenceSettings()  # type: ignore[call-arg]  # from the environment
     logs.configure("inference", settings.log_level)
     if arguments.command == "migrate":
-        wiring.migrate(settings)
+        wiring.migrate_database(settings.database_url.get_secret_value())
     else:
         asyncio.run(server.serve(settings, lambda: wiring.opening(settings)))
 

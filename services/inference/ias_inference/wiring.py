@@ -84,11 +84,10 @@ def bindings(
     ]
 
 
-def migrate(settings: InferenceSettings) -> None:
+def migrate_database(database_url: str) -> None:
     """Brings the schemas `audit` and `inference` up to date."""
-    url = settings.database_url.get_secret_value()
-    audit.migrate(url)
-    migrations.migrate(url, "inference", Path(__file__).parent / "migrations")
+    audit.migrate(database_url)
+    migrations.migrate(database_url, "inference", Path(__file__).parent / "migrations")
 
 
 def _holder() -> str:

@@ -95,7 +95,7 @@ class AlreadyExists(IasError):
 
     def __init__(self, resource: str, name: str) -> None:
         super().__init__(
-            f"There is already a {resource.replace('_', ' ')} {name!r}.",
+            f"The {resource.replace('_', ' ')} {name!r} exists already.",
             reason="ALREADY_EXISTS",
             metadata={"resource": resource, "name": name},
         )

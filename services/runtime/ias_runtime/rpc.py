@@ -1,7 +1,7 @@
 """Binds a servicer to its contract: what every call goes through, prepared once per method.
 
-A servicer method is `async def Name(self, request, call)`. A stream is an async generator; or, where
-speed counts, also a coroutine that writes with `call.write` and returns the last message: that
+A servicer method is `async def Name(self, request, call)`. A stream is an async generator, or where
+speed counts a coroutine that writes with `call.write` and returns the last message: that
 one goes out in one batch with the status, and a generator's machinery is saved (a sixth of the
 CPU of a trivial call).
 Around it, in this order: the caller from the signed `x-ias-caller`, the RPC's access rule, the

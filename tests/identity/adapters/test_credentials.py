@@ -158,9 +158,13 @@ async def test_an_old_copy_of_another_process_is_passed_over_after_a_change(cach
     assert (await cache.find(KEY, "k")).ended
 
 
-async def test_without_the_database_a_held_key_goes_on_and_a_cold_one_does_not(cache, source):
+async def test_without_the_database_a_held_key_goes_on_and_a_cold_one_does_not(
+    cache, source, shared
+):
     held = await cache.find(KEY, "k")
+    await settle()
     held.good_until = 0
+    shared.rows.clear()
     source.failing = True
     assert await cache.find(KEY, "k") is held
     with pytest.raises(Unavailable):
@@ -170,6 +174,8 @@ async def test_without_the_database_a_held_key_goes_on_and_a_cold_one_does_not(c
 async def test_without_the_database_nor_revocation_messages_nothing_goes_on(source, shared):
     deaf = CachedCredentials(source, shared, hearing=lambda: False)
     (await deaf.find(KEY, "k")).good_until = 0
+    await settle()
+    shared.rows.clear()
     source.failing = True
     with pytest.raises(Unavailable):
         await deaf.find(KEY, "k")

@@ -17,7 +17,9 @@ class PrivateBroker:
         self.port, dist, epmd = ports
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = folder
+        self._epmd_port = epmd
         self._process: asyncio.subprocess.Process | None = None
+        self._epmd: asyncio.subprocess.Process | None = None
         self._environment = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
@@ -33,6 +35,8 @@ class PrivateBroker:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            # Erlang's port mapper would detach itself and stay; ours is a child like any other.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false",
         }
 
     @staticmethod
@@ -43,6 +47,9 @@ class PrivateBroker:
     async def start(self) -> None:
         """Returns when the broker takes connections."""
         (self._folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 50MB\n")
+        self._epmd = await asyncio.create_subprocess_exec(
+            "epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"
+        )
         with (self._folder / "output").open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 str(_BIN / "rabbitmq-server"),
@@ -61,8 +68,11 @@ class PrivateBroker:
     async def stop(self) -> None:
         """Stops the node in order; what is persistent stays."""
         assert self._process is not None
+        assert self._epmd is not None
         os.killpg(self._process.pid, signal.SIGTERM)
         await self._process.wait()
+        self._epmd.terminate()
+        await self._epmd.wait()
 
     async def _listens(self) -> bool:
         try:

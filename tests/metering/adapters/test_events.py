@@ -41,6 +41,19 @@ async def test_a_lease_pays_only_for_its_own_subject(ledger: Ledger, subject: Su
     assert await ledger.stand(scopes(stranger)[0]) == (60, 0)
 
 
+async def test_texts_are_kept_as_they_came(ledger: Ledger, subject: Subject) -> None:
+    odd = "{},\"\\ 'NULL\t\n\\x é 漢字 😀"
+    for text in (odd, "null", '"', "\\", "a,b"):
+        one = event(subject, 1, model=text, request_id=text, operation=text)
+        assert await ledger.settle(one) == (1, 0, 0)
+        row = await ledger.pool.fetchrow(
+            "select model, request_id, operation, lease_id from metering.usage_events"
+            " where event_id = $1",
+            one.event_id,
+        )
+        assert tuple(row) == (text, text, text, None)
+
+
 async def test_an_event_outside_the_months_made_ahead_is_kept_too(
     ledger: Ledger, subject: Subject
 ) -> None:

@@ -6,6 +6,8 @@ _KEPT = 300
 _PERCENTILE = 0.95
 _REFRESH = 16
 """Answers between two sortings of the kept ones."""
+AT_LEAST = 64
+"""Twice a stream's headroom, so that short answers need no second draw."""
 UNTIL_KNOWN = 256
 """Tokens assumed for a model that has not answered yet."""
 
@@ -19,7 +21,7 @@ class Reserve:
         self._lengths: deque[int] = deque(maxlen=_KEPT)
         self._new = 0
         self.tokens = UNTIL_KNOWN
-        """What 95 of 100 answers did not exceed; at least 1."""
+        """What 95 of 100 answers did not exceed, and AT_LEAST."""
 
     def add(self, length: int) -> None:
         """Notes the tokens of one completed answer."""
@@ -28,4 +30,4 @@ class Reserve:
         if self._new >= _REFRESH:
             self._new = 0
             ordered = sorted(self._lengths)
-            self.tokens = max(1, ordered[int((len(ordered) - 1) * _PERCENTILE)])
+            self.tokens = max(AT_LEAST, ordered[int((len(ordered) - 1) * _PERCENTILE)])

@@ -345,3 +345,12 @@ async def test_a_big_answer_comes_in_pieces(gateway: Gateway) -> None:
 def test_a_url_that_can_not_be_served_is_refused(url: str) -> None:
     with pytest.raises(InvalidField):
         openai.OpenAIEngine().check(Backend(EngineKind.OPENAI, url))
+
+
+async def test_every_bound_that_a_client_gave_is_lowered_to_what_was_drawn(
+    gateway: Gateway,
+) -> None:
+    gateway.leases.limit = gateway.leases.left = 400
+    server = Server(body=ANSWER)
+    await served(gateway, server, ASK | {"max_tokens": 4000, "max_completion_tokens": 4000})
+    assert server.asked[0]["max_tokens"] == server.asked[0]["max_completion_tokens"] < 400

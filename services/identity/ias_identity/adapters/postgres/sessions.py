@@ -60,8 +60,10 @@ class PostgresSessions:
             session_id: str = row["session_id"]
             if row["used"]:
                 await _end(connection, session_id)
-                thief = replace(caller, user_id=row["user_id"], session_id=session_id)
-                await _record(connection, thief, "session.end", session_id, row["organization_id"])
+                shown_by = replace(caller, user_id=row["user_id"], session_id=session_id)
+                await _record(
+                    connection, shown_by, "session.end", session_id, row["organization_id"]
+                )
                 return Rotation(ended_session_id=session_id)
             if not row["fresh"] or not row["served"]:
                 return Rotation()

@@ -12,13 +12,11 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 from msgspec import DecodeError, Raw
-from yarl import URL
 
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines
-from ias_inference.adapters.engines.token_ratio import TokenRatio
+from ias_inference.adapters.engines.openai_upstream import Upstream
 from ias_inference.domain.engines import ChatRequest, Estimate, Job
 from ias_inference.domain.errors import EngineFailed, EngineRefused
 from ias_inference.domain.models import Backend, Model
@@ -39,44 +37,11 @@ _OURS_TO_FIX = frozenset({401, 403, 407})
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
-class _Upstream:
-    """What is prepared once for a registered model, and what was learnt about its server."""
-
-    __slots__ = (
-        "continuous",
-        "headers",
-        "model",
-        "proven",
-        "ratio",
-        "shown_model",
-        "upstream_model",
-        "url",
-    )
-
-    def __init__(self, model: Model, before: "_Upstream | None") -> None:
-        backend = model.backend
-        self.model = model
-        self.url = URL(backend.url.rstrip("/") + "/chat/completions")
-        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if backend.api_key:
-            self.headers["Authorization"] = f"Bearer {backend.api_key}"
-        self.upstream_model = Raw(msgspec.json.encode(backend.upstream_model or model.name))
-        self.shown_model = Raw(msgspec.json.encode(model.name))
-        self.ratio = TokenRatio()
-        self.continuous = True
-        """Whether streams ask for the usage in every chunk."""
-        self.proven = False
-        """Whether the server has accepted that."""
-        if before is not None and before.model.backend == backend:
-            self.ratio = before.ratio
-            self.continuous, self.proven = before.continuous, before.proven
-
-
 class OpenAIEngine:
     """Serves every backend of the kind `openai`, over one pool of kept-alive connections."""
 
     def __init__(self) -> None:
-        self._upstreams: dict[str, _Upstream] = {}
+        self._upstreams: dict[str, Upstream] = {}
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -126,7 +91,7 @@ class OpenAIEngine:
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
         upstream = self._upstream(job.model)
-        response = await self._post(upstream, job, _body(upstream, job, None))
+        response = await self._post(upstream, job, upstream.body(job, None))
         try:
             if response.status != 200:
                 await _refuse(response, job)
@@ -173,13 +138,13 @@ class OpenAIEngine:
             _let_go(response)
             _charge_unreported(upstream, job)
 
-    def _upstream(self, model: Model) -> _Upstream:
+    def _upstream(self, model: Model) -> Upstream:
         known = self._upstreams.get(model.name)
         if known is None or known.model is not model:
-            known = self._upstreams[model.name] = _Upstream(model, known)
+            known = self._upstreams[model.name] = Upstream(model, known)
         return known
 
-    async def _post(self, upstream: _Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, upstream: Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:
         post, url, headers = self._session.post, upstream.url, upstream.headers
         try:
             try:
@@ -190,41 +155,30 @@ class OpenAIEngine:
         except (*_FAILURES, ValueError) as error:
             raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
 
-    async def _open_stream(self, upstream: _Upstream, job: Job) -> aiohttp.ClientResponse:
+    async def _open_stream(self, upstream: Upstream, job: Job) -> aiohttp.ClientResponse:
         options = {"include_usage": True}
         if upstream.continuous:
             asked = options | {"continuous_usage_stats": True}
-            response = await self._post(upstream, job, _body(upstream, job, asked))
+            response = await self._post(upstream, job, upstream.body(job, asked))
             if response.status == 200:
                 upstream.proven = True
                 return response
             if response.status not in (400, 422) or upstream.proven:
                 await _refuse(response, job)
             response.close()
-        response = await self._post(upstream, job, _body(upstream, job, options))
+        response = await self._post(upstream, job, upstream.body(job, options))
         if response.status != 200:
             await _refuse(response, job)
         upstream.continuous = False
         return response
 
-    def _learn(self, upstream: _Upstream, job: Job) -> None:
+    def _learn(self, upstream: Upstream, job: Job) -> None:
         if job.usage.prompt_tokens:
             request = job.request
             upstream.ratio.learn(request.size_bytes, len(request.turns), job.usage.prompt_tokens)
 
 
-def _body(upstream: _Upstream, job: Job, stream_options: dict[str, bool] | None) -> bytes:
-    body = dict(job.request.body)
-    body["model"] = upstream.upstream_model
-    bound = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
-    body[bound] = job.max_tokens
-    if stream_options is not None:
-        body["stream"] = True
-        body["stream_options"] = stream_options
-    return openai_json.encode(body)
-
-
-def _rewritten(upstream: _Upstream, job: Job, data: bytes) -> bytes:
+def _rewritten(upstream: Upstream, job: Job, data: bytes) -> bytes:
     request, model = job.request, job.model.name
     try:
         answer = openai_json.object_of(data)
@@ -245,7 +199,7 @@ def _rewritten(upstream: _Upstream, job: Job, data: bytes) -> bytes:
     return openai_json.encode(answer)
 
 
-def _charge_unreported(upstream: _Upstream, job: Job) -> None:
+def _charge_unreported(upstream: Upstream, job: Job) -> None:
     """A prompt that the server never counted, but did answer, is charged by its likely size."""
     usage = job.usage
     if usage.completion_tokens and not usage.prompt_tokens:
