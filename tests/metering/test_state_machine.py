@@ -173,20 +173,25 @@ class Machine(RuleBasedStateMachine):
         lease.returned += returned
 
     @precondition(lambda self: self.model.leases)
-    @rule(data=st.data(), share=st.integers(0, 100))
-    def use(self, data: st.DataObject, share: int) -> None:
-        """A request ends; its event will arrive at some time, any number of times."""
+    @rule(data=st.data(), share=st.integers(1, 100), soon=st.booleans())
+    def use(self, data: st.DataObject, share: int, soon: bool) -> None:
+        """A request ends; its event arrives at once or some time, any number of times."""
         lease_id, lease = self.one_lease(data)
         tokens = lease.granted * share // 100
         self.sent.append((event(lease.subject, tokens, lease_id=lease_id), lease.subject))
+        if soon:
+            self.settle([self.sent[-1]], random.Random(0), times=1)
 
     @precondition(lambda self: self.sent)
     @rule(seed=st.integers(0, 2**32), count=st.integers(1, 6), times=st.integers(1, 3))
     def deliver(self, seed: int, count: int, times: int) -> None:
         """Some of what was ever sent, shuffled, repeated, in overlapping batches at once."""
         chance = random.Random(seed)
-        chosen = chance.sample(self.sent, min(count, len(self.sent)))
+        self.settle(chance.sample(self.sent, min(count, len(self.sent))), chance, times)
 
+    def settle(
+        self, chosen: list[tuple[events_pb2.UsageEvent, Subject]], chance: random.Random, times: int
+    ) -> None:
         # Events of swept leases may go beyond a limit; the model only sees the sums.
         async def settle() -> None:
             batches = [chance.sample(chosen, len(chosen)) for _ in range(times)]
@@ -201,7 +206,7 @@ class Machine(RuleBasedStateMachine):
         for one, subject in sorted(chosen, key=lambda pair: pair[0].event_id):
             self.model.settle(one, subject)
 
-    @rule(seconds=st.integers(1, 200))
+    @rule(seconds=st.integers(1, 120))
     def time_passes_and_leases_are_swept(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
         self.runner.run(self.ledger.leases.sweep(self.now))
@@ -253,8 +258,8 @@ async def test_leases_and_events_in_any_order_keep_the_books_right(metering_url:
 
     machine = OnThisDatabase.TestCase
     machine.settings = settings(
-        max_examples=12,
-        stateful_step_count=30,
+        max_examples=20,
+        stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,

@@ -21,6 +21,7 @@ PERSON = Caller(
     organization_id="0b7cbf9e-8a40-4c7d-9b1c-4a7f3b9f6a01",
     api_key_id="0b7cbf9e-8a40-4c7d-9b1c-4a7f3b9f6a02",
     model="org/llama",
+    allowed_models=("org/llama", "other"),
     address="203.0.113.7",
 )
 

@@ -111,18 +111,18 @@ class Supervisor:
 
     def configure(self, programs: Sequence[Program]) -> None:
         """Writes the configuration for exactly these programs."""
-        escaped = _escape(str(self._folder))
-        text = _DAEMON.format(folder=escaped, socket=_escape(str(self._socket)))
+        folder = _plain(self._folder)
+        text = _DAEMON.format(folder=folder, socket=_plain(self._socket))
         for program in programs:
             text += _PROGRAM.format(
                 name=program.name,
-                launcher=_escape(str(program.launcher)),
+                launcher=_plain(program.launcher),
                 digest=program.digest(),
                 user=f"user = {program.user}\n" if program.user else "",
                 signal=program.stop_signal,
                 wait=program.stop_wait_s,
                 group=str(program.stop_as_group).lower(),
-                folder=escaped,
+                folder=folder,
             )
         dotenv.write_private(self.configuration, text)
 
@@ -208,8 +208,12 @@ def _socket(folder: Path) -> Path:
     return private / f"{key}.sock"
 
 
-def _escape(value: str) -> str:
-    """For supervisor's configuration, where % begins an expansion."""
-    if '"' in value or "\n" in value or ";" in value:
-        raise DevError(f"The path {value!r} can't be used for a development stack.")
-    return value.replace("%", "%%")
+def _plain(path: Path) -> str:
+    """A path as supervisor's configuration can hold it. Raises DevError when it can't."""
+    found = str(path)
+    # A % begins an expansion, which supervisor makes twice for some settings and once for others.
+    if any(character in found for character in '%";\n\\'):
+        raise DevError(
+            f"{found} can't hold a development stack: no % \" ; or \\ in its path, please."
+        )
+    return found

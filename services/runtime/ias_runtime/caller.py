@@ -37,6 +37,8 @@ class Caller:
     session_id: str = ""
     model: str = ""
     """The model that identity allowed for this request; empty when none was asked for."""
+    allowed_models: tuple[str, ...] = ()
+    """The models that the API key is restricted to; empty means every model of its organisation."""
     service: str = ""
     """Which service, for CallerKind.SERVICE."""
     address: str = ""

@@ -97,6 +97,7 @@ class CallerVerifier:
             caller = Caller(
                 kind=kind,
                 role=Role(claims["role"]),
+                allowed_models=tuple(claims.get("allowed_models", ())),
                 **{name: str(claims.get(name, "")) for name in _CLAIMS},
             )
             return caller, float(claims["exp"])
@@ -117,5 +118,7 @@ class CallerVerifier:
 def _claims(caller: Caller) -> dict[str, object]:
     claims: dict[str, object] = {"kind": caller.kind.value, "role": caller.role.value}
     claims.update({name: value for name in _CLAIMS if (value := getattr(caller, name))})
+    if caller.allowed_models:
+        claims["allowed_models"] = caller.allowed_models
     claims["exp"] = int(time.time()) + TTL_S
     return claims

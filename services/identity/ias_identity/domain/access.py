@@ -120,6 +120,7 @@ class Access:
             user_id=found.user_id,
             api_key_id=found.id,
             model=ask.model,
+            allowed_models=found.allowed_models,
             address=ask.address,
         )
         return Granted(caller, found, _earliest(found.good_until, found.expires_at))

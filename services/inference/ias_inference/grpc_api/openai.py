@@ -54,7 +54,9 @@ class OpenAI:
 
     async def ListModels(self, _: empty_pb2.Empty, call: Call) -> HttpBody:
         """Lists the models that the caller may use."""
-        shown = [_shown(model) for model in self._registry.enabled()]
+        allowed = call.verified.allowed_models
+        models = self._registry.enabled()
+        shown = [_shown(model) for model in models if not allowed or model.name in allowed]
         listed = msgspec.json.encode({"object": "list", "data": shown})
         return await self._send(call, time.perf_counter(), listed)
 

@@ -34,6 +34,7 @@ create table audit.entries (
     unique (organization_id, sequence)
 );
 create index entries_newest on audit.entries (occurred_at desc, id);
+create index entries_of_organization on audit.entries (organization_id, occurred_at desc, id);
 
 create function audit.entry_hash(previous bytea, entry audit.entries) returns bytea
 language sql immutable as $$
