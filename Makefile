@@ -28,7 +28,7 @@ dev-logs: ## Show the ends of the logs (PROGRAM=identity, FOLLOW=1)
 	@$(BIN)/ias-dev logs $(PROGRAM) $(if $(filter-out 0,$(FOLLOW)),--follow)
 
 test: ## Run the tests that take seconds (ARGS="tests/identity -k keys")
-	@$(PREPARE) venv servers node
+	@$(PREPARE) venv servers
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: ## Run the slow rest: faults, kills, loads

@@ -294,10 +294,19 @@ def config(port: int, routes: list[dict[str, object]], clusters: list[object]) -
         "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
         "http_filters": [
+            # Without it a direct response goes out before the body is read, and Envoy closes the
+            # connection: every request would pay for a new one, which no model server asks for.
+            {
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {
+                    "@type": f"{types}.http.buffer.v3.Buffer",
+                    "max_request_bytes": 1048576,
+                },
+            },
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{types}.http.router.v3.Router"},
-            }
+            },
         ],
         "route_config": {
             "max_direct_response_body_size_bytes": 65536,

@@ -126,7 +126,7 @@ def test_a_pid_that_another_process_has_by_now_is_left_alone(settings):
 
 def test_a_path_that_supervisor_cannot_take_is_a_clear_error(tmp_path):
     settings = Settings(tmp_path, tmp_path / "100 %", Ports(28180))
-    with pytest.raises(DevError, match="no %"):
+    with pytest.raises(DevError, match="may hold no %"):
         Supervisor(settings).configure([])
 
 

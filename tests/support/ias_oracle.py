@@ -84,6 +84,8 @@ async def _stream(oracle, request, common, produced, planned, steer) -> web.Stre
     try:
         for index in range(planned):
             if index == int(steer.get("die_after", -1)):
+                # A reset discards what the other side has not read yet; what it counts must arrive.
+                await asyncio.sleep(0.2)
                 request.transport.abort()
                 return response
             choice = {"index": 0, "delta": {"content": f"w{index} "}, "finish_reason": None}

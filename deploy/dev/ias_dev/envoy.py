@@ -10,6 +10,8 @@ from ias_dev.programs import Program
 from ias_dev.settings import HOST, Settings
 
 NAME = "envoy"
+ACCESS_LOG = "access.log"
+_LONGEST_ACCESS_LOG_BYTES = 100 * 1024 * 1024
 
 
 def program(settings: Settings) -> Program:
@@ -31,7 +33,7 @@ def program(settings: Settings) -> Program:
         ],
         ports=[settings.ports.envoy, settings.ports.envoy_admin],
         # Clusters and routes are watched while it runs; only the bootstrap needs a new start.
-        digest_of=[bootstrap],
+        digest_of=[bootstrap, _descriptors(settings)],
     )
 
 
@@ -39,6 +41,9 @@ def prepare(settings: Settings) -> None:
     """Renders the configuration. Raises DevError with ias_envoy's message."""
     out = programs.folder_of(settings, NAME)
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    access_log = settings.logs / ACCESS_LOG
+    if access_log.exists() and access_log.stat().st_size > _LONGEST_ACCESS_LOG_BYTES:
+        access_log.write_bytes(b"")
     commands.run(
         [sys.executable, "-m", "ias_envoy", "render", "--out", str(out)],
         environment=_environment(settings),
@@ -57,10 +62,16 @@ def wait(settings: Settings) -> None:
     waiting.until(ask, "Envoy", log=settings.logs / f"{NAME}.log")
 
 
+def _descriptors(settings: Settings) -> Path:
+    return settings.root / "gen" / "descriptors.binpb"
+
+
 def _environment(settings: Settings) -> dict[str, str]:
     ports = settings.ports
     return {
-        "IAS_ENVOY_DESCRIPTORS": str(settings.root / "gen" / "descriptors.binpb"),
+        "IAS_ENVOY_DESCRIPTORS": str(_descriptors(settings)),
+        # Straight into a file: supervisor's pipe would cost more than the line itself.
+        "IAS_ENVOY_ACCESS_LOG": str(settings.logs / ACCESS_LOG),
         "IAS_ENVOY_LISTEN": f"{HOST}:{ports.envoy}",
         "IAS_ENVOY_ADMIN": f"{HOST}:{ports.envoy_admin}",
         "IAS_IDENTITY_TARGET": f"{HOST}:{ports.service('identity')}",

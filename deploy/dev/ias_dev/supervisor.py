@@ -213,7 +213,5 @@ def _plain(path: Path) -> str:
     found = str(path)
     # A % begins an expansion, which supervisor makes twice for some settings and once for others.
     if any(character in found for character in '%";\n\\'):
-        raise DevError(
-            f"{found} can't hold a development stack: no % \" ; or \\ in its path, please."
-        )
+        raise DevError(f"A stack can't live in {found}: its path may hold no % \" ; or \\.")
     return found

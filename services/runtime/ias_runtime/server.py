@@ -1,6 +1,7 @@
 """The aio server of a service: health, reflection, bounds, and a drain that loses nothing."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -72,6 +73,7 @@ async def serve(
     async with opening() as service:
         verifier = CallerVerifier(settings.public_keys(), settings.mesh_secret.get_secret_value())
         server, servicer = build(settings, service, verifier)
+        calm_collector()
         await server.start()
         metrics.serve(service.metrics_listen)
         await set_serving(servicer, service, health_pb2.HealthCheckResponse.SERVING)
@@ -84,6 +86,18 @@ async def serve(
         await asyncio.sleep(NOTICE_S)
         await server.stop(settings.drain_s)
     log.info("stopped")
+
+
+def calm_collector() -> None:
+    """Makes the garbage collector leave what was loaded at the start alone, and come seldom.
+
+    A request makes hundreds of objects that die by reference counting; with Python's defaults the
+    collector still looks through the young ones several times a second, at a quarter of the CPU
+    of a bare call (measured with grpc.aio: 369 → 281 µs), and through everything now and then.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def build(

@@ -183,7 +183,7 @@ class PostgresLeases:
         moves = periods.moves()
         for lease in leases:
             for key in lease.periods:
-                moves[key].leased -= lease.outstanding - (1 if lease.charged else 0)
+                moves[key].leased -= lease.outstanding
         await connection.execute(_SWEEP, [lease.lease_id for lease in leases], now)
         await periods.lock(connection, moves)
         await periods.apply(connection, moves)
