@@ -46,8 +46,8 @@ lint: ## Check style, types, layers and contracts
 	sh deploy/dev/buf-breaking.sh
 	sh deploy/dev/no-registry-hosts.sh
 
-gen: ## Generate gen/ from the contracts in proto/
-	@$(PREPARE) venv
+gen: ## Generate gen/ from the contracts in proto/ (and install buf)
+	@$(PREPARE) venv node
 	$(BIN)/python proto/generate.py
 
 bench: ## Measure the gateway, and what it costs beside a plain proxy (ARGS="--seconds 5")

@@ -7,12 +7,9 @@ afterwards. Where those variables are set already, those servers are used and no
 
 import inspect
 import os
-from collections.abc import Iterator
 
 import pytest
 from ias_test_servers import VARIABLES, TestServers
-
-SERVERS = pytest.StashKey[TestServers]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -24,7 +21,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.add_cleanup(servers.stop)
         for name, url in servers.urls().items():
             os.environ.setdefault(name, url)
-        session.config.stash[SERVERS] = servers
 
 
 @pytest.fixture(scope="session")
@@ -43,18 +39,6 @@ def redis_url() -> str:
 def amqp_url() -> str:
     """RabbitMQ, shared by the whole session."""
     return os.environ["IAS_TEST_AMQP_URL"]
-
-
-@pytest.fixture(scope="session")
-def test_servers(request: pytest.FixtureRequest) -> Iterator[TestServers]:
-    """The session's own servers, or ones started for this fixture alone."""
-    servers = request.config.stash.get(SERVERS, None)
-    if servers is not None:
-        yield servers
-        return
-    servers = TestServers.start()
-    yield servers
-    servers.stop()
 
 
 def _needs_servers(item: pytest.Item) -> bool:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# No tracked file names a package registry's host: which one is used is each machine's own matter.
+# No file of ours (tracked, or new and not ignored) names a package registry's host: which one is used is each machine's own matter.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 hosts='pypi[.]org|pythonhosted[.]org|npmjs[.](org|com)|yarnpkg[.]com|crates[.]io|docker[.]io'
 hosts="$hosts"'|ghcr[.]io|gcr[.]io|quay[.]io|proxy[.]golang[.]org|deb[.]debian[.]org'
 
-if git grep -nIE "$hosts" -- .; then
+if git grep --untracked -nIE "$hosts" -- .; then
     echo "These files name a package registry; they must not."
     exit 1
 fi

@@ -95,8 +95,10 @@ prepare_servers() {
 
 # --- .venv ---------------------------------------------------------------------------------------
 
+# Debian's own first: it is built with profile-guided optimisation, and a Python that somebody compiled
+# without is a quarter slower on the request path.
 find_python() {
-    for candidate in python3 python3.11 python3.12 python3.13; do
+    for candidate in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return

@@ -1,6 +1,6 @@
 """The whole system, running: Envoy, the three services and their servers, with fresh data."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import ias_oracle
 import pytest
@@ -13,11 +13,19 @@ from ias_dev.report import Report
 
 
 @pytest.fixture(scope="session")
-def stack(test_servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> Flow:
-    """Started once for all flows; each makes organisations of its own in it."""
-    found = up.up(test_servers.settings, Report())
-    config = tmp_path_factory.mktemp("ias-admin") / "config.yaml"
-    return Flow(test_servers.settings, found.keys, config)
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    """Started once for all flows; each makes organisations of its own in it.
+
+    Its servers are its own: its consumers would take what other tests put into a shared queue, and
+    flows stop servers.
+    """
+    servers = TestServers.start()
+    try:
+        found = up.up(servers.settings, Report())
+        config = tmp_path_factory.mktemp("ias-admin") / "config.yaml"
+        yield Flow(servers.settings, found.keys, config)
+    finally:
+        servers.stop()
 
 
 @pytest.fixture

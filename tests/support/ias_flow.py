@@ -270,8 +270,16 @@ class Flow:
     # Faults
 
     async def kill(self, program: str) -> None:
-        """kill -9; supervisor starts it anew."""
-        os.kill(self.supervisor.state(program).pid, signal.SIGKILL)
+        """kill -9, once it runs; supervisor starts it anew."""
+        pid = 0  # as long as it doesn't run; to kill(2), 0 would be the tests' own process group
+
+        async def runs() -> bool:
+            nonlocal pid
+            pid = self.supervisor.state(program).pid
+            return pid > 0
+
+        await self.becomes(runs, seconds=20)
+        os.kill(pid, signal.SIGKILL)
 
     async def stop(self, program: str) -> None:
         """Stops a program for good."""

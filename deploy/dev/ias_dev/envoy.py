@@ -5,7 +5,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from ias_dev import commands, programs, waiting
+from ias_dev import commands, programs, services, waiting
 from ias_dev.programs import Program
 from ias_dev.settings import HOST, Settings
 
@@ -74,7 +74,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "IAS_ENVOY_ACCESS_LOG": str(settings.logs / ACCESS_LOG),
         "IAS_ENVOY_LISTEN": f"{HOST}:{ports.envoy}",
         "IAS_ENVOY_ADMIN": f"{HOST}:{ports.envoy_admin}",
-        "IAS_IDENTITY_TARGET": f"{HOST}:{ports.service('identity')}",
-        "IAS_METERING_TARGET": f"{HOST}:{ports.service('metering')}",
-        "IAS_INFERENCE_TARGET": f"{HOST}:{ports.service('inference')}",
+        "IAS_IDENTITY_TARGET": services.socket(settings, "identity"),
+        "IAS_METERING_TARGET": services.socket(settings, "metering"),
+        "IAS_INFERENCE_TARGET": services.socket(settings, "inference"),
     }

@@ -4,10 +4,7 @@ Programs don't start by themselves with supervisord (their order matters, and `u
 started, whichever ends is started again at once.
 """
 
-import hashlib
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,12 +14,9 @@ from xmlrpc.client import Fault, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
-from ias_dev import commands, dotenv, waiting
+from ias_dev import commands, dotenv, sockets, waiting
 from ias_dev.programs import Program
 from ias_dev.settings import DevError, Settings
-
-_LONGEST_SOCKET_PATH = 100
-"""A little less than the 108 bytes that Linux allows: supervisord adds its pid while binding."""
 
 _DAEMON = """\
 ; Written by `make dev-up`.
@@ -80,7 +74,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._folder = settings.folder
-        self._socket = _socket(settings.folder)
+        self._socket = sockets.path(settings.folder, "supervisor")
 
     @property
     def configuration(self) -> Path:
@@ -193,19 +187,6 @@ class Supervisor:
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         with ServerProxy("http://127.0.0.1", transport=transport) as server:
             return getattr(server.supervisor, method)(*arguments)
-
-
-def _socket(folder: Path) -> Path:
-    """In the stack's folder, or in the temporary directory when that path is too long for one."""
-    path = folder / "supervisor.sock"
-    if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-        return path
-    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    private = Path(tempfile.gettempdir()) / f"ias-{os.geteuid()}"
-    private.mkdir(mode=0o700, exist_ok=True)
-    if private.stat().st_uid != os.geteuid():
-        raise DevError(f"{private} belongs to another user; remove it.")
-    return private / f"{key}.sock"
 
 
 def _plain(path: Path) -> str:

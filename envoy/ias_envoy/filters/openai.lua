@@ -43,6 +43,14 @@ function envoy_on_response(handle)
     headers:replace(":status", wished)
     return
   end
+  -- The adapter's headers travel behind the content type; see grpc_api/openai.py of inference.
+  local content_type = headers:get("content-type") or ""
+  local tail = content_type:find(";;", 1, true)
+  if tail then
+    headers:replace("content-type", content_type:sub(1, tail - 1))
+    for name, value in content_type:gmatch(";;([%w-]+)=([^;]*)") do headers:replace(name, value) end
+    return
+  end
 
   local status = tonumber(headers:get(":status")) or 500
   if status < 400 then return end

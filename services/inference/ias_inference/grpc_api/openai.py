@@ -28,6 +28,8 @@ EVENTS = "text/event-stream; charset=utf-8"
 _PIECE_BYTES = 512 * 1024
 """A large answer goes out in pieces of this size: Envoy bounds the size of one message."""
 _DONE = b"data: [DONE]\n\n"
+_TRANSCODED = "x-envoy-original-path"
+"""What Envoy adds to a request that it transcoded, and strips from what clients send."""
 
 
 class OpenAI:
@@ -80,11 +82,10 @@ class OpenAI:
                 self._chat.stream(call.verified, call.request_id, parsed)
             ) as batches:
                 async for batch in batches:
-                    if not begun:
-                        begun = True
-                        await self._send_headers(call, started, [])
+                    content_type = EVENTS if begun else await self._head(call, started, EVENTS)
+                    begun = True
                     data = b"data: " + b"\n\ndata: ".join(batch) + b"\n\n"
-                    await call.write(HttpBody(content_type=EVENTS, data=data))
+                    await call.write(HttpBody(content_type=content_type, data=data))
         except Exception as error:
             if not begun:
                 raise
@@ -94,24 +95,36 @@ class OpenAI:
 
     async def _send(self, call: Call, started: float, answer: bytes) -> HttpBody:
         """Sends an answer; the last piece is left to the caller, to go out with the status."""
-        await self._send_headers(call, started, [])
+        content_type = await self._head(call, started, JSON)
         at = 0
         while len(answer) - at > _PIECE_BYTES:
             piece = answer[at : at + _PIECE_BYTES]
-            await call.write(HttpBody(content_type=JSON, data=piece))
+            await call.write(HttpBody(content_type=content_type, data=piece))
             at += _PIECE_BYTES
-        return HttpBody(content_type=JSON, data=answer[at:] if at else answer)
+        return HttpBody(content_type=content_type, data=answer[at:] if at else answer)
 
     async def _refuse(self, call: Call, started: float, failure: OpenAIError) -> HttpBody:
         status = ("x-ias-http-status", str(failure.status))
-        await self._send_headers(call, started, [status, *failure.headers])
+        headers = (status, *failure.headers, *self._headers(call, started))
+        await call.context.send_initial_metadata(headers)
         return HttpBody(content_type=JSON, data=failure.body)
 
-    async def _send_headers(self, call: Call, started: float, extra: list[tuple[str, str]]) -> None:
+    async def _head(self, call: Call, started: float, content_type: str) -> str:
+        """The content type of the first message, the headers of the answer with it.
+
+        They travel behind it as `;;name=value`, from where Envoy's Lua takes them: initial metadata
+        of its own would cost a write and a wake-up more (338 against 272 µs for a bare call).
+        Native gRPC has no Lua, so there it is initial metadata.
+        """
+        headers = self._headers(call, started)
+        if _TRANSCODED in call.metadata:
+            return content_type + "".join([f";;{name}={value}" for name, value in headers])
+        await call.context.send_initial_metadata(tuple(headers))
+        return content_type
+
+    def _headers(self, call: Call, started: float) -> list[tuple[str, str]]:
         took_ms = int((time.perf_counter() - started) * 1000)
-        await call.context.send_initial_metadata(
-            (("openai-processing-ms", str(took_ms)), *extra, *self._limits(call.verified))
-        )
+        return [("openai-processing-ms", str(took_ms)), *self._limits(call.verified)]
 
     def _limits(self, caller: Caller) -> list[tuple[str, str]]:
         """x-ratelimit-* of the tightest token budget; none when none has a limit."""
