@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cpu
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +39,7 @@ BIN = Path(sys.executable).parent
 UPSTREAM_PORT, PROXY_PORT = 38171, 38172
 STACK = {"IAS_DEV_DIR": str(ROOT / ".ias-bench"), "IAS_DEV_PORT_BASE": "38080"}
 CHUNKS = 32
+TURNS = 4
 MODELS = {False: "bench", True: "bench-stream"}
 """By whether the upstream streams."""
 PREFIX = {False: "", True: "/stream"}
@@ -70,6 +73,7 @@ def main() -> None:
     ensure_hey()
     with upstream(), stack(keep=options.keep) as key:
         results = measure(key, options.seconds, options.only)
+        profile(key, options.seconds)
     report(results)
     if options.json:
         options.json.write_text(json.dumps([asdict(r) for r in results], indent=2))
@@ -83,6 +87,7 @@ def ensure_hey() -> None:
 
 
 def measure(key: str, seconds: int, only: str | None) -> list[Result]:
+    """Every cell, in short turns, target after target: the machine's moods hit all alike."""
     targets = {
         "upstream": f"http://127.0.0.1:{UPSTREAM_PORT}",
         "proxy": f"http://127.0.0.1:{PROXY_PORT}",
@@ -93,18 +98,32 @@ def measure(key: str, seconds: int, only: str | None) -> list[Result]:
     results = []
     for streamed in (False, True):
         for connections in (1, 32):
-            for name, base in targets.items():
-                url = base if name == "ias" else base + PREFIX[streamed]
-                load(url, key, connections, streamed, 2)  # caches, connections and leases warm
-                result = Result(
-                    name, connections, streamed, *load(url, key, connections, streamed, seconds)
-                )
-                results.append(result)
+            turns: dict[str, list[tuple[float, float, float]]] = {name: [] for name in targets}
+            for turn in range(TURNS + 1):
+                for name, base in targets.items():
+                    url = base if name == "ias" else base + PREFIX[streamed]
+                    seen = load(url, key, connections, streamed, max(1, seconds // TURNS))
+                    if turn:  # the first warms caches, connections and leases
+                        turns[name].append(seen)
+            for name, seen_turns in turns.items():
+                middle = [statistics.median(column) for column in zip(*seen_turns, strict=True)]
+                results.append(Result(name, connections, streamed, *middle))
                 shown = "streamed" if streamed else "plain"
-                console.print(
-                    f"  {name:9} {shown:9} c={connections:<3} {result.requests_per_s:8.0f} req/s"
-                )
+                console.print(f"  {name:9} {shown:9} c={connections:<3} {middle[0]:8.0f} req/s")
     return results
+
+
+def profile(key: str, seconds: int) -> None:
+    """Prints where the CPU time of a plain request at 32 connections goes."""
+    before = cpu.snapshot()
+    rate, _, _ = load("http://127.0.0.1:38080", key, 32, False, seconds)
+    used = cpu.per_request_us(before, cpu.snapshot(), rate * seconds)
+    table = Table(title="CPU per plain request, 32 connections")
+    table.add_column("program")
+    table.add_column("µs", justify="right")
+    for name, us in [*used.items(), ("all", sum(used.values()))]:
+        table.add_row(name, f"{us:,.0f}")
+    console.print(table)
 
 
 def load(

@@ -9,6 +9,7 @@ disk would stop all streams of the process; here only those wait who record.
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -21,6 +22,11 @@ log = structlog.get_logger()
 
 RETRY_S = 0.5
 """How often a failed write is tried again."""
+GATHER_S = 0.002
+"""How long a job waits for others to join its commit when there was one so shortly before. Under
+load this saves a hand-over of the interpreter, and a commit, for most requests; a request that
+comes alone never waits.
+"""
 _GROUP = 2000
 
 
@@ -95,6 +101,7 @@ class Writer(threading.Thread):
         self._seq = file.last_seq
         self._changes = Changes()
         self._failing = False
+        self._wrote_at = 0.0
 
     def run(self) -> None:
         """Until Stop; then what is queued is written, once more tried where it failed."""
@@ -116,6 +123,8 @@ class Writer(threading.Thread):
         reads: list[Read] = []
         try:
             job = self.jobs.get(timeout=RETRY_S if self._failing else None)
+            if time.monotonic() - self._wrote_at < GATHER_S:
+                time.sleep(GATHER_S)
             for left in range(_GROUP, 0, -1):
                 if isinstance(job, Final):
                     self._add(job, report)
@@ -153,6 +162,7 @@ class Writer(threading.Thread):
                 log.error("spool can't be written", path=self._file.path, error=repr(error))
             self._failing = report.failed = True
             return
+        self._wrote_at = time.monotonic()
         if self._failing:
             log.info("spool can be written again", path=self._file.path)
         self._failing = False
