@@ -310,3 +310,17 @@ async def test_the_official_client_understands_it_all(front: Front) -> None:
     with pytest.raises(openai.RateLimitError) as limited:
         await sdk(front).chat.completions.create(model="m", messages=[])
     assert limited.value.type == "insufficient_quota"
+
+
+async def test_headers_behind_the_content_type_become_headers(front: Front) -> None:
+    async def behaviour(_: bytes, __: Any) -> AsyncIterator[bytes]:
+        carried = "application/json;;openai-processing-ms=3;;x-ratelimit-reset-tokens=25h3m0s"
+        yield http_body(b'{"ok": true}', carried)
+
+    front.inference.behaviours["CreateChatCompletion"] = behaviour
+    async with front.ask("POST", CHAT, json={"model": "m"}) as answer:
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["openai-processing-ms"] == "3"
+        assert answer.headers["x-ratelimit-reset-tokens"] == "25h3m0s"
+        assert await answer.json() == {"ok": True}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import ias_testing
 import pytest
+from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.empty_pb2 import Empty
 from ias.inference.v1 import openai_pb2
 from inference_support import FakeLeases, Gateway, HttpAnswer, a_caller, a_gateway, events_of
@@ -301,6 +302,30 @@ async def test_models_are_listed_and_retrieved_in_openai_s_shape(gateway: Gatewa
     gone = await HttpAnswer.of(gateway.openai.RetrieveModel(ask(model="off"), metadata=headers))
     assert gone.status == 404
     assert gone.error["code"] == "model_not_found"
+
+
+async def test_a_restricted_key_sees_its_own_models_alone(gateway: Gateway) -> None:
+    gateway.mock(name="org/name")
+    caller = a_caller("", allowed_models=("org/name", "not-registered"))
+    headers = ias_testing.signed(caller)
+    listed = await HttpAnswer.of(gateway.openai.ListModels(Empty(), metadata=headers))
+    assert [model["id"] for model in listed.json["data"]] == ["org/name"]
+
+
+@pytest.mark.parametrize("body", [HELLO, STREAMED])
+async def test_through_the_transcoder_the_headers_travel_with_the_first_message(
+    gateway: Gateway, body: dict[str, object]
+) -> None:
+    direct = await gateway.chat_completion(body)
+    metadata = ias_testing.signed(a_caller(), x_envoy_original_path="/v1/chat/completions")
+    request = HttpBody(content_type="application/json", data=json.dumps(body).encode())
+    call = gateway.openai.CreateChatCompletion(request, metadata=metadata)
+    parts = [part async for part in call]
+    assert not [key for key, _ in await call.initial_metadata() if key in direct.headers]
+    plain, *carried = parts[0].content_type.split(";;")
+    assert plain == direct.content_type
+    assert {header.split("=")[0] for header in carried} == set(direct.headers)
+    assert all(";;" not in part.content_type for part in parts[1:])
 
 
 def test_durations_are_written_as_openai_writes_them() -> None:
