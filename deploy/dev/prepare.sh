@@ -96,7 +96,7 @@ prepare_servers() {
 # --- .venv ---------------------------------------------------------------------------------------
 
 # Debian's own first: it is built with profile-guided optimisation, and a Python that somebody compiled
-# without is a quarter slower on the request path.
+# without runs the request path more slowly.
 find_python() {
     for candidate in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

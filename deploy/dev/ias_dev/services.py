@@ -46,7 +46,7 @@ def environment(settings: Settings, keys: Keys, name: str) -> dict[str, str]:
         "IAS_MESH_SECRET": keys.mesh_secret,
         "IAS_LOG_LEVEL": os.environ.get("IAS_LOG_LEVEL", "info"),
         "IAS_DRAIN_S": "10",
-        # The port is for people; Envoy takes the socket, which costs the kernel half as much.
+        # The port is for people; Envoy takes the socket, which only this user can reach.
         f"{prefix}_LISTEN": f"{HOST}:{settings.ports.service(name)},{socket(settings, name)}",
         f"{prefix}_METRICS_LISTEN": f"{HOST}:{settings.ports.metrics(name)}",
         "PYTHONUNBUFFERED": "1",
