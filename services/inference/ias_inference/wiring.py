@@ -11,6 +11,8 @@ from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.adapters.leases import MeteringLeases
 from ias_inference.adapters.postgres.model_changes import ModelChanges
 from ias_inference.adapters.postgres.models import PostgresModels
@@ -18,7 +20,8 @@ from ias_inference.adapters.publisher import Publisher
 from ias_inference.adapters.spool import Spool
 from ias_inference.domain.chat import Chat
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import EngineKind, Models, ModelStore, Registry
+from ias_inference.domain.model_management import Models, ModelStore, Prober
+from ias_inference.domain.models import EngineKind, Registry
 from ias_inference.domain.ports import Leases
 from ias_inference.grpc_api.chat import ChatApi
 from ias_inference.grpc_api.models import ModelsApi
@@ -55,14 +58,16 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(OpenAIEngine()),
+            EngineKind.VLLM: RemoteAdapters(),
         }
+        probes = await enter(Probes())
         chat = Chat(registry, engines, leases, spool)
         stack.push_async_callback(chat.settled, _SETTLE_S)
         yield server.Service(
             name="inference",
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
-            bindings=bindings(chat, registry, leases, engines, PostgresModels(pool)),
+            bindings=bindings(chat, registry, leases, engines, PostgresModels(pool), prober=probes),
         )
 
 
@@ -72,6 +77,8 @@ def bindings(
     leases: Leases,
     engines: Mapping[EngineKind, Engine],
     store: ModelStore,
+    *,
+    prober: Prober,
 ) -> list[Binding]:
     """Which servicer serves which contract."""
     openai = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]
@@ -80,7 +87,7 @@ def bindings(
     return [
         Binding(openai, OpenAI(chat, registry, leases)),
         Binding(typed, ChatApi(chat)),
-        Binding(models, ModelsApi(Models(store, engines))),
+        Binding(models, ModelsApi(Models(store, engines, prober))),
     ]
 
 

@@ -122,8 +122,8 @@ class Chat:
     ) -> _Run:
         """Admits a request: model, size, spool, budget. Nothing to undo when it raises."""
         started = time.perf_counter()
-        model = self._registry.get(request.model)
-        engine = self._engines[model.backend.engine]
+        model = self._registry.get(request.model, caller.organization_id)
+        engine = self._engines[model.engine]
         estimate = engine.estimate(model, request)
         bound = _longest_answer(model, request, estimate)
         self._recorder.check()
