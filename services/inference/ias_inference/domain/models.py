@@ -1,7 +1,7 @@
 """Models: what can be called, and the registry of them in memory."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -66,6 +66,7 @@ class Model:
     """A model of the registry."""
 
     name: str
+    """As clients ask for it."""
     backends: tuple[Backend, ...]
     """One or more, all of the same engine."""
     display_name: str = ""
@@ -88,6 +89,14 @@ class Model:
     create_time: datetime | None = None
     """Set by the store; None before."""
     update_time: datetime | None = None
+    alias_of: str = ""
+    """The registered name, when this is the model under an alias: what is shown to clients is
+    `name`, what is charged and counted is `real_name`."""
+
+    @property
+    def real_name(self) -> str:
+        """The name by which it is registered."""
+        return self.alias_of or self.name
 
     @property
     def backend(self) -> Backend:
@@ -112,7 +121,7 @@ class Model:
     @property
     def cluster(self) -> str:
         """Where Envoy sends its requests."""
-        return f"model:{self.name}" if self.engine is EngineKind.VLLM else CLUSTER
+        return f"model:{self.real_name}" if self.engine is EngineKind.VLLM else CLUSTER
 
     def is_for(self, organization_id: str) -> bool:
         """Whether that organisation may call it."""
@@ -143,7 +152,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._named: dict[str, Model] = {}
-        """Every enabled model, by name and by each alias."""
+        """Every enabled model by its name, and as seen under each alias."""
         self._sorted: tuple[Model, ...] = ()
         self._listeners: list[Callable[[], None]] = []
         self.id = ""
@@ -152,15 +161,22 @@ class Registry:
         """The version of that copy."""
 
     def replace(self, models: Iterable[Model], *, identifier: str = "", version: int = 0) -> None:
-        """Takes over what is stored. An unchanged model stays the same object."""
+        """Takes over what is stored. An unchanged model stays the same object, alias by alias."""
         before = self._named
-        enabled: list[Model] = []
-        for model in models:
-            if model.enabled:
-                known = before.get(model.name)
-                enabled.append(known if known is not None and known == model else model)
-        self._named = {name: model for model in enabled for name in model.names}
-        self._sorted = tuple(sorted(enabled, key=lambda model: model.name))
+        enabled: dict[str, Model] = {}
+        named: dict[str, Model] = {}
+        for stored in models:
+            if stored.enabled:
+                known = before.get(stored.name)
+                same = known is not None and known == stored
+                model = known if known is not None and same else stored
+                enabled[model.name] = named[model.name] = model
+                for alias in model.aliases:
+                    named[alias] = (
+                        before[alias] if same else replace(model, name=alias, alias_of=model.name)
+                    )
+        self._named = named
+        self._sorted = tuple(enabled[name] for name in sorted(enabled))
         self.id, self.version = identifier, version
         for listener in self._listeners:
             listener()

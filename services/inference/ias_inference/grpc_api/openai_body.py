@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.domain.engines import Operation, Request, Turn
 from ias_inference.domain.errors import InvalidRequest
 from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
 
 MAX_N = 16
 MAX_LOGIT_BIAS = 1024
 MAX_SCHEMA_BYTES = 65_536
+MAX_TEMPLATE_BYTES = 16_384
 MAX_INT = 2**31 - 1
 
 Count = Annotated[int, Meta(ge=1, le=MAX_INT)]
@@ -95,6 +96,8 @@ class Forwarded(Struct):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
+    # Reaches into the template: refused later, unless the model's registration allows it.
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class Body(Forwarded, kw_only=True):
@@ -121,8 +124,8 @@ _body_of = msgspec.json.Decoder(Body).decode
 _WHITESPACE = (b" ", b"\n", b"\r", b"\t")
 
 
-def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
-    """The request, and whether its answer is to be streamed. Raises InvalidRequest."""
+def parse(data: bytes, content_type: str) -> Request:
+    """The request. Raises InvalidRequest."""
     if content_type and content_type.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest(
             "content-type", f"Send the body as application/json, not {content_type[:100]!r}."
@@ -143,8 +146,10 @@ def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
     _check(body, fields)
     stop = body.stop or ()
     options = body.stream_options
-    request = ChatRequest(
+    return Request(
+        operation=Operation.CHAT,
         model=body.model,
+        streamed=bool(body.stream),
         turns=[Turn(message.role, text_of(message)) for message in body.messages],
         body={name: fields[name] for name in fields if name in _FORWARDED},
         size_bytes=len(data),
@@ -156,7 +161,6 @@ def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
         media_field=media_field(body.messages),
         include_usage=options is not None and bool(options.include_usage),
     )
-    return request, bool(body.stream)
 
 
 def _decode(data: bytes) -> dict[str, Raw]:
@@ -223,6 +227,12 @@ def _check(body: Body, fields: dict[str, Raw]) -> None:
         raise InvalidRequest("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options", "'stream_options' needs 'stream' to be true.")
+    template = fields.get("chat_template_kwargs")
+    if template is not None and _length(template) > MAX_TEMPLATE_BYTES:
+        raise InvalidRequest(
+            "chat_template_kwargs",
+            f"'chat_template_kwargs' has more than {MAX_TEMPLATE_BYTES} bytes.",
+        )
     form = body.response_format
     if form is not None:
         if form.type == "json_schema" and form.json_schema is None:

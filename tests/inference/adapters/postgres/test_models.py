@@ -257,7 +257,7 @@ async def test_everything_about_a_model_is_stored(
     registry = Registry()
     async with ModelChanges(inference_database, registry):
         held = registry.get("hole", ORG)
-        assert held.name == "whole"
+        assert (held.name, held.real_name) == ("hole", "whole")
         assert held.backends[1].api_key == "k"
         assert held.default_parameters == {"top_k": 40, "temperature": 0.5, "stop": ["x"]}
         assert isinstance(held.default_parameters["top_k"], int)

@@ -7,7 +7,7 @@ routed before the change was known, or by an Envoy that does not follow the regi
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
-from ias_inference.domain.engines import ChatRequest, Estimate, Job
+from ias_inference.domain.engines import Estimate, Job, Request
 from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
@@ -20,7 +20,7 @@ class RemoteAdapters:
         """Raises InvalidField unless the URL is grpc://host:port."""
         check_address(backend)
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
+    async def prepare(self, model: Model, request: Request) -> Estimate:
         """Raises EngineFailed."""
         raise EngineFailed(model.name, "is served elsewhere; the way there is not known yet")
 
