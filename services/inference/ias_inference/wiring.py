@@ -10,6 +10,7 @@ from pathlib import Path
 from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
 from ias_inference.adapters.engines.mock import MockEngine
+from ias_inference.adapters.engines.mock_adapter import MockAdapter
 from ias_inference.adapters.engines.openai import OpenAIEngine
 from ias_inference.adapters.engines.probes import Probes
 from ias_inference.adapters.engines.remote import RemoteAdapters
@@ -58,10 +59,11 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
         await enter(ModelChanges(database_url, registry))
         if redis_url := settings.redis_url.get_secret_value():
             await enter(RoutingPublisher(redis_url, registry))
+        on_mock = settings.inference_engine == "mock"
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(OpenAIEngine()),
-            EngineKind.VLLM: RemoteAdapters(),
+            EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
         }
         probes = await enter(Probes())
         serving = Serving(registry, engines, leases, spool)
