@@ -275,6 +275,15 @@ class Flow:
         """Inference calls that the stack's own inference process has handled."""
         return inference_calls(self._metrics("inference"))
 
+    def is_healthy(self, backend_url: str) -> bool:
+        """Whether inference sends requests to a backend of a model that has several."""
+        (value,) = re.findall(
+            rf'^ias_inference_backend_healthy{{backend="{re.escape(backend_url)}",.*}} (.+)$',
+            self._metrics("inference"),
+            re.M,
+        )
+        return float(value) == 1
+
     def _mock_metric(self, name: str) -> int:
         found = re.search(rf"^{name}(?:{{.*}})? ([\d.e+]+)$", self._metrics("inference"), re.M)
         return int(float(found[1])) if found else 0

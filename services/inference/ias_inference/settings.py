@@ -24,6 +24,8 @@ class InferenceSettings(ChassisSettings):
     inference_engine: Literal["light", "mock"] = "light"
     """What serves the models of the kind `vllm` here: `light` leaves them to their adapters, `mock`
     is an adapter without a model, for tests."""
+    inference_first_byte_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds for which a backend may be silent before another one is tried, where there is one."""
     inference_spool: str
     """Path of the SQLite file; each process needs one of its own, kept across restarts."""
     inference_spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
+from ias_inference.adapters.engines.balanced import BalancedEngine
+from ias_inference.adapters.engines.health import HEALTH_TIMEOUT_S
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.mock_adapter import MockAdapter
 from ias_inference.adapters.engines.openai import OpenAIEngine
@@ -62,7 +64,15 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
         on_mock = settings.inference_engine == "mock"
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
-            EngineKind.OPENAI: await enter(OpenAIEngine()),
+            EngineKind.OPENAI: await enter(
+                BalancedEngine(
+                    await enter(OpenAIEngine()),
+                    EngineKind.OPENAI,
+                    registry,
+                    await enter(Probes(HEALTH_TIMEOUT_S)),
+                    settings.inference_first_byte_s,
+                )
+            ),
             EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
         }
         probes = await enter(Probes())

@@ -185,6 +185,10 @@ class Registry:
         """Calls `listener` after each change; it must neither fail nor take long."""
         self._listeners.append(listener)
 
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """Calls it no more."""
+        self._listeners.remove(listener)
+
     def enabled(self) -> tuple[Model, ...]:
         """All that can be called, by name."""
         return self._sorted
