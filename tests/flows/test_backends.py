@@ -97,6 +97,16 @@ async def load(stack: Flow, team: Team, model: str, told: Told, until: asyncio.E
         await asyncio.gather(*(worker(number) for number in range(8)))
 
 
+async def gets(stack: Flow, oracle: Oracle, more: int) -> None:
+    """Returns once a server has got so many requests more."""
+    enough = len(oracle.requests) + more
+
+    async def has() -> bool:
+        return len(oracle.requests) >= enough
+
+    await stack.becomes(has, seconds=15)
+
+
 async def test_one_is_killed_under_load_and_comes_back(
     stack: Flow, pair: tuple[Oracle, Oracle], model: str
 ) -> None:
@@ -107,27 +117,16 @@ async def test_one_is_killed_under_load_and_comes_back(
     async def both_serve() -> bool:
         return bool(one.requests and two.requests)
 
+    async def ejected() -> bool:
+        return not await asyncio.to_thread(stack.is_healthy, two.url)
+
     await stack.becomes(both_serve, seconds=10)
     for _ in range(2):
         await two.kill()
-
-        async def ejected() -> bool:
-            return not await asyncio.to_thread(stack.is_healthy, two.url)
-
         await stack.becomes(ejected, seconds=8)
-        before = len(one.requests)
-
-        async def goes_on() -> bool:
-            return len(one.requests) > before + 20
-
-        await stack.becomes(goes_on, seconds=10)
-        served = len(two.requests)
+        await gets(stack, one, 20)
         await two.serve()
-
-        async def back() -> bool:
-            return len(two.requests) > served + 5
-
-        await stack.becomes(back, seconds=15)
+        await gets(stack, two, 5)
     end.set()
     await loading  # raises what any request raised
     assert told.requests > 50

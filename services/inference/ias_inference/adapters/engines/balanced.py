@@ -145,6 +145,10 @@ class BalancedEngine:
         }
         self._checks.watch(member for pool in self._pools.values() for member in pool.members)
 
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: Prometheus would else take two of these in one process for a mistake."""
+        return ()
+
     def collect(self) -> Iterable[Metric]:
         """What Prometheus sees of the backends of models that have several."""
         labels = ["model", "backend"]
