@@ -1284,7 +1284,7 @@ class Model(betterproto2.Message):
         14, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Sampling fields of a request that apply where the request has none of its
+    Sampling fields that apply where a chat or a completion has none of its
     own, by OpenAI's names: `temperature`, `top_p`, `top_k`, `min_p`,
     `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
     `length_penalty`, `min_tokens`, `seed`, `stop`, `reasoning_effort`,
@@ -1294,7 +1294,8 @@ class Model(betterproto2.Message):
     default_max_output_tokens: "int" = betterproto2.field(15, betterproto2.TYPE_INT64)
     """
     Tokens that an answer may have when the request doesn't say; 0 for
-    `max_output_tokens`, which it may not exceed.
+    `max_output_tokens`, which it may not exceed. Text completions have 16, as
+    with OpenAI.
     """
 
     organization_ids: "list[str]" = betterproto2.field(16, betterproto2.TYPE_STRING, repeated=True)
