@@ -26,10 +26,14 @@ from ias.inference.v1 import (
 )
 
 from ias_inference import wiring
+from ias_inference.adapters.engines.balanced import BalancedEngine
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import Backend, EngineKind, Model, ModelStore, Registry
+from ias_inference.domain.model_management import ModelStore
+from ias_inference.domain.models import Backend, EngineKind, Model, Registry
 from ias_inference.domain.ports import BudgetState, Draw
 from ias_inference.domain.serving import Serving
 from ias_inference.domain.usage import Usage
@@ -169,8 +173,11 @@ class Gateway:
     def register(self, name: str, url: str, engine: EngineKind, **facts: Any) -> Model:
         """Puts a model into the registry in memory."""
         backend = Backend(engine, url, facts.pop("upstream_model", name), facts.pop("api_key", ""))
-        model = Model(name=name, backend=backend, create_time=RESET, **facts)
-        self.models = [known for known in self.models if known.name != name] + [model]
+        return self.put(Model(name=name, backends=(backend,), create_time=RESET, **facts))
+
+    def put(self, model: Model) -> Model:
+        """Puts a model, new or changed, into the registry in memory."""
+        self.models = [known for known in self.models if known.name != model.name] + [model]
         self.registry.replace(self.models)
         return model
 
@@ -308,6 +315,7 @@ async def a_gateway(
     leases: FakeLeases | None = None,
     store: ModelStore | None = None,
     recorder: MemoryRecorder | None = None,
+    first_byte_s: float = 30.0,
 ) -> AsyncIterator[Gateway]:
     """The service over a real channel, with mock-gpt registered."""
     settings = ChassisSettings(
@@ -317,14 +325,21 @@ async def a_gateway(
     )
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
-    async with OpenAIEngine() as openai:
+    async with (
+        OpenAIEngine() as one,
+        Probes(timeout_s=1.0) as probes,
+        BalancedEngine(one, EngineKind.OPENAI, registry, probes, first_byte_s) as openai,
+    ):
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,
+            EngineKind.VLLM: RemoteAdapters(),
         }
         serving = Serving(registry, engines, leases, recorder)
         address = ias_testing.free_address()
-        bindings = wiring.bindings(serving, registry, leases, engines, store or NoStore())
+        bindings = wiring.bindings(
+            serving, registry, leases, engines, store or NoStore(), prober=probes
+        )
         service = server.Service("inference", address, "", bindings)
         verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)
         built, _ = server.build(settings, service, verifier)
@@ -341,13 +356,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def an_upstream(handler: Handler) -> AsyncIterator[str]:
+async def an_upstream(handler: Handler, models: Handler | None = None) -> AsyncIterator[str]:
     """An HTTP server that answers every path by `handler`; gives its base URL."""
     app = web.Application(client_max_size=64 << 20)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await handler(request)
 
+    if models is not None:
+        app.router.add_get("/v1/models", models)
     app.router.add_post("/{path:.*}", handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

@@ -20,7 +20,8 @@ class CatalogApi:
     ) -> pb.ListAvailableModelsResponse:
         """Lists the models that the caller may use, by name."""
         size, after = fields.page_size(request.page_size), fields.page_token(request.page_token)
-        found = [model for model in available(self._registry, call.verified) if model.name > after]
+        visible = sorted(self._visible(call.verified), key=lambda model: model.name)
+        found = [model for model in visible if model.name > after]
         following = found[size - 1].name if len(found) > size else ""
         return pb.ListAvailableModelsResponse(
             models=[_shown(model) for model in found[:size]],
@@ -33,16 +34,13 @@ class CatalogApi:
         """Shows one model that the caller may use."""
         if not request.model:
             raise InvalidRequest("model", "model: required")
-        model = self._registry.get(request.model)
-        if model not in available(self._registry, call.verified):
-            raise ModelNotFound(request.model)
-        return pb.GetAvailableModelResponse(model=_shown(model))
+        for model in self._visible(call.verified):
+            if model.name == request.model:
+                return pb.GetAvailableModelResponse(model=_shown(model))
+        raise ModelNotFound(request.model)
 
-
-def available(registry: Registry, caller: Caller) -> list[Model]:
-    """The models that a caller may use, by name."""
-    allowed = caller.allowed_models
-    return [model for model in registry.enabled() if not allowed or model.name in allowed]
+    def _visible(self, caller: Caller) -> list[Model]:
+        return self._registry.visible(caller.organization_id, caller.allowed_models)
 
 
 def _shown(model: Model) -> pb.AvailableModel:

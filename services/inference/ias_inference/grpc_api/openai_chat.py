@@ -17,6 +17,7 @@ from ias_inference.grpc_api.openai_body import (
 from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
 
 MAX_TOOLS_BYTES = 512 * 1024
+MAX_TEMPLATE_BYTES = 16_384
 
 
 class FunctionDefinition(Struct):
@@ -53,9 +54,16 @@ class Body(openai_sampling.Sampling, kw_only=True):
     audio: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
+    # Reaches into the template: refused later, unless the model's registration allows it.
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
-_OPEN = frozenset({"tool_choice", "function_call", "audio", "prediction", "web_search_options"})
+_OPEN = frozenset(
+    {
+        "tool_choice", "function_call", "audio", "prediction", "web_search_options",
+        "chat_template_kwargs",
+    }
+)  # fmt: skip
 """Fields that nothing but the engine looks into."""
 _reader = Reader(Body)
 
@@ -66,6 +74,12 @@ def parse(data: bytes, content_type: str) -> Request:
     openai_sampling.check(body, fields)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
+    template = fields.get("chat_template_kwargs")
+    if template is not None and length(template) > MAX_TEMPLATE_BYTES:
+        raise InvalidRequest(
+            "chat_template_kwargs",
+            f"'chat_template_kwargs' has more than {MAX_TEMPLATE_BYTES} bytes.",
+        )
     if body.tools or body.functions:
         _check_tools(body, fields)
     for name in _OPEN & fields.keys():

@@ -44,7 +44,7 @@ class OpenAIEngine:
     """Serves every backend of the kind `openai`, over one pool of kept-alive connections."""
 
     def __init__(self) -> None:
-        self._upstreams: dict[str, Upstream] = {}
+        self._upstreams: dict[tuple[str, str], Upstream] = {}
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -94,12 +94,12 @@ class OpenAIEngine:
         sizes = [len(part) for part in request.inputs if not isinstance(part, str)]
         if sizes and len(sizes) == len(request.inputs):
             return Estimate(sum(sizes), exact=True, largest_prompt=max(sizes))
-        ratio = self._upstream(model).ratio
+        ratio = self._upstream(model, model.backend).ratio
         return Estimate(ratio.at_most(request.size_bytes, _parts(request)))
 
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._post(upstream, job, upstream.body(job, None))
         try:
             if response.status != 200:
@@ -113,7 +113,7 @@ class OpenAIEngine:
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
         """The server's chunks with our id and model name; see Engine.stream."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._open_stream(upstream, job)
         batch: list[bytes] = []
         try:
@@ -147,10 +147,14 @@ class OpenAIEngine:
             _let_go(response)
             _charge_unreported(upstream, job)
 
-    def _upstream(self, model: Model) -> Upstream:
-        known = self._upstreams.get(model.name)
+    def _upstream(self, model: Model, backend: Backend) -> Upstream:
+        key = (model.name, backend.url)
+        known = self._upstreams.get(key)
         if known is None or known.model is not model:
-            known = self._upstreams[model.name] = Upstream(model, known)
+            known = self._upstreams[key] = Upstream(model, backend, known)
+            if backend is not model.backend:
+                # All backends serve one model: what one teaches of its tokens holds for all.
+                known.ratio = self._upstream(model, model.backend).ratio
         return known
 
     async def _post(self, upstream: Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:

@@ -6,7 +6,7 @@ from yarl import URL
 
 from ias_inference.adapters.engines.token_ratio import TokenRatio
 from ias_inference.domain.engines import Job, Operation
-from ias_inference.domain.models import Model
+from ias_inference.domain.models import Backend, Model
 
 _BOUNDS = {
     Operation.CHAT: frozenset({"max_tokens", "max_completion_tokens"}),
@@ -35,6 +35,7 @@ class Upstream:
     """What is prepared once for a registered model, and what was learnt about its server."""
 
     __slots__ = (
+        "backend",
         "continuous",
         "headers",
         "model",
@@ -45,9 +46,9 @@ class Upstream:
         "urls",
     )
 
-    def __init__(self, model: Model, before: "Upstream | None") -> None:
-        backend = model.backend
+    def __init__(self, model: Model, backend: Backend, before: "Upstream | None") -> None:
         self.model = model
+        self.backend = backend
         base = backend.url.rstrip("/")
         root = base.removesuffix("/v1")
         self.urls = {operation: URL(base + path) for operation, path in _PATHS.items()}
@@ -62,7 +63,7 @@ class Upstream:
         """Whether streams ask for the usage in every chunk."""
         self.proven = False
         """Whether the server has accepted that."""
-        if before is not None and before.model.backend == backend:
+        if before is not None and before.backend == backend:
             self.ratio = before.ratio
             self.continuous, self.proven = before.continuous, before.proven
 
