@@ -119,6 +119,12 @@ async def test_default_parameters_lie_under_the_requests_own(gateway: Gateway) -
         for own in ({}, {"temperature": 1, "stop": "x"}, {"temperature": None, "top_k": 0}):
             body = {"model": "m", "messages": HELLO, **own}
             assert (await gateway.chat_completion(body, caller=a_caller("m"))).status == 200
+        response = {"model": "m", "input": "Hi"}
+        await gateway.post("CreateResponse", response, caller=a_caller("m"))
+        asked = bodies.pop()
+        assert asked["temperature"] == 0.25
+        assert "top_k" not in asked
+        assert "stop" not in asked
         request = chat_pb2.ChatRequest(model="m", messages=[{"role": 2, "content": "hi"}])
         request.parameters.temperature = 0
         await gateway.typed.Chat(request, metadata=signed(a_caller("m")))
