@@ -8,6 +8,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 
+import ias_oracle_operations
 from aiohttp import web
 
 
@@ -94,6 +95,7 @@ async def _run(oracle: Oracle, port: int) -> web.AppRunner:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answer)
     app.router.add_get("/v1/models", models)
+    ias_oracle_operations.add_routes(app, oracle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()

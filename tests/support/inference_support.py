@@ -363,9 +363,9 @@ async def an_upstream(handler: Handler, models: Handler | None = None) -> AsyncI
     async def handle(request: web.Request) -> web.StreamResponse:
         return await handler(request)
 
-    app.router.add_post("/{path:.*}", handle)
     if models is not None:
         app.router.add_get("/v1/models", models)
+    app.router.add_post("/{path:.*}", handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     host, _, port = ias_testing.free_address().rpartition(":")

@@ -16,7 +16,14 @@ from ias.identity.v1 import (
     sessions_pb2,
     users_pb2,
 )
-from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    completions_pb2,
+    embeddings_pb2,
+    models_pb2,
+    openai_pb2,
+)
 from ias.metering.v1 import budgets_pb2, usage_pb2
 
 from ias_identity.adapters.changes import ChangePoller
@@ -74,6 +81,9 @@ EDGE_SERVICES = (
     _service(usage_pb2, "UsageService"),
     _service(openai_pb2, "OpenAIService"),
     _service(chat_pb2, "ChatService"),
+    _service(completions_pb2, "CompletionService"),
+    _service(embeddings_pb2, "EmbeddingService"),
+    _service(catalog_pb2, "CatalogService"),
     _service(models_pb2, "ModelService"),
 )
 """All that Envoy serves: Check knows their rules, and reflection, which Envoy sends here, them."""

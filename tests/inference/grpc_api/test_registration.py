@@ -4,10 +4,11 @@ import json
 import uuid
 from typing import Any
 
+import grpc
 import pytest
 from aiohttp import web
 from google.protobuf import empty_pb2
-from ias.inference.v1 import chat_pb2, openai_pb2
+from ias.inference.v1 import catalog_pb2, chat_pb2, openai_pb2
 from ias_testing import signed
 from inference_support import Gateway, HttpAnswer, a_caller, an_upstream
 
@@ -104,6 +105,34 @@ async def test_for_other_organisations_a_model_does_not_exist(gateway: Gateway) 
     assert await listed(gateway, organization_id=ours) == ["mock-gpt", "real", "short"]
 
 
+async def test_the_catalog_shows_names_and_aliases_to_those_who_may_call_them(
+    gateway: Gateway,
+) -> None:
+    ours = str(uuid.uuid4())
+    gateway.put(mock(organization_ids=(ours,), aliases=("a", "z")))
+
+    async def names(**facts: Any) -> list[str]:
+        metadata = signed(a_caller("", **facts))
+        request = catalog_pb2.ListAvailableModelsRequest()
+        answer = await gateway.catalog.ListAvailableModels(request, metadata=metadata)
+        return [model.name for model in answer.models]
+
+    async def code(name: str, **facts: Any) -> grpc.StatusCode:
+        metadata = signed(a_caller(name, **facts))
+        call = gateway.catalog.GetAvailableModel(
+            catalog_pb2.GetAvailableModelRequest(model=name), metadata=metadata
+        )
+        return await call.code()
+
+    assert await names() == ["mock-gpt"]
+    assert await names(organization_id=ours) == ["a", "mock-gpt", "real", "z"]
+    assert await names(organization_id=ours, allowed_models=("z",)) == ["z"]
+    assert await code("a", organization_id=ours) is grpc.StatusCode.OK
+    assert await code("a") is grpc.StatusCode.NOT_FOUND
+    restricted = {"organization_id": ours, "allowed_models": ("z",)}
+    assert await code("a", **restricted) is grpc.StatusCode.NOT_FOUND
+
+
 async def test_default_parameters_lie_under_the_requests_own(gateway: Gateway) -> None:
     bodies: list[dict[str, Any]] = []
 
@@ -119,6 +148,12 @@ async def test_default_parameters_lie_under_the_requests_own(gateway: Gateway) -
         for own in ({}, {"temperature": 1, "stop": "x"}, {"temperature": None, "top_k": 0}):
             body = {"model": "m", "messages": HELLO, **own}
             assert (await gateway.chat_completion(body, caller=a_caller("m"))).status == 200
+        response = {"model": "m", "input": "Hi"}
+        await gateway.post("CreateResponse", response, caller=a_caller("m"))
+        asked = bodies.pop()
+        assert asked["temperature"] == 0.25
+        assert "top_k" not in asked
+        assert "stop" not in asked
         request = chat_pb2.ChatRequest(model="m", messages=[{"role": 2, "content": "hi"}])
         request.parameters.temperature = 0
         await gateway.typed.Chat(request, metadata=signed(a_caller("m")))

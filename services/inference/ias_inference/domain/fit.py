@@ -17,9 +17,12 @@ _SERVED = {
     ModelKind.RERANK: _TOKENS | {Operation.RERANK, Operation.SCORE},
 }
 """What a model may be asked for, by its kind; its engine may be able to do less."""
+_OF_RESPONSES = frozenset({"temperature", "top_p"})
+"""The Responses API has no other sampling fields."""
 _DEFAULTED = {
     Operation.CHAT: None,
     Operation.COMPLETION: frozenset({_TEMPLATE, "reasoning_effort", "verbosity"}),
+    Operation.RESPONSE: None,
 }
 """Where default parameters apply, and which of them mean nothing there."""
 
@@ -41,7 +44,9 @@ def fitted(model: Model, request: Request) -> Request:
     added = {
         name: value
         for name, value in model.default_parameters.items()
-        if name not in meaningless and not _given(own, name)
+        if name not in meaningless
+        and not _given(own, name)
+        and (request.operation is not Operation.RESPONSE or name in _OF_RESPONSES)
     }
     if not added:
         return request

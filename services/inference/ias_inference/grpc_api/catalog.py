@@ -20,7 +20,7 @@ class CatalogApi:
     ) -> pb.ListAvailableModelsResponse:
         """Lists the models that the caller may use, by name."""
         size, after = fields.page_size(request.page_size), fields.page_token(request.page_token)
-        found = [model for model in available(self._registry, call.verified) if model.name > after]
+        found = [model for model in self._visible(call.verified) if model.name > after]
         following = found[size - 1].name if len(found) > size else ""
         return pb.ListAvailableModelsResponse(
             models=[_shown(model) for model in found[:size]],
@@ -37,10 +37,8 @@ class CatalogApi:
         model = self._registry.get(request.model, caller.organization_id, caller.allowed_models)
         return pb.GetAvailableModelResponse(model=_shown(model))
 
-
-def available(registry: Registry, caller: Caller) -> list[Model]:
-    """The models that a caller may use, by name."""
-    return registry.visible(caller.organization_id, caller.allowed_models)
+    def _visible(self, caller: Caller) -> list[Model]:
+        return self._registry.visible(caller.organization_id, caller.allowed_models)
 
 
 def _shown(model: Model) -> pb.AvailableModel:

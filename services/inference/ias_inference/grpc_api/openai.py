@@ -25,7 +25,6 @@ from ias_inference.grpc_api import (
     openai_responses,
     openai_tokenize,
 )
-from ias_inference.grpc_api.catalog import available
 from ias_inference.grpc_api.openai_errors import OpenAIError, to_openai
 from ias_runtime.caller import Caller
 from ias_runtime.errors import IasError
@@ -85,7 +84,9 @@ class OpenAI:
 
     async def ListModels(self, _: empty_pb2.Empty, call: Call) -> HttpBody:
         """Lists the models that the caller may use."""
-        shown = [_shown(model) for model in available(self._registry, call.verified)]
+        caller = call.verified
+        models = self._registry.visible(caller.organization_id, caller.allowed_models)
+        shown = [_shown(model) for model in models]
         listed = msgspec.json.encode({"object": "list", "data": shown})
         return await self._send(call, time.perf_counter(), listed)
 

@@ -60,14 +60,10 @@ class Body(openai_sampling.Sampling, kw_only=True):
 
 _OPEN = frozenset(
     {
-        "tool_choice",
-        "function_call",
-        "audio",
-        "prediction",
-        "web_search_options",
+        "tool_choice", "function_call", "audio", "prediction", "web_search_options",
         "chat_template_kwargs",
     }
-)
+)  # fmt: skip
 """Fields that nothing but the engine looks into."""
 _reader = Reader(Body)
 

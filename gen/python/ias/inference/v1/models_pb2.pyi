@@ -205,11 +205,12 @@ class Model(_message.Message):
 
     @_builtins.property
     def default_parameters(self) -> _struct_pb2.Struct:
-        """Sampling fields that apply where a chat or a completion has none of its
-        own, by OpenAI's names: `temperature`, `top_p`, `top_k`, `min_p`,
-        `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
+        """Sampling fields that apply where a chat, a completion or a response has
+        none of its own, by OpenAI's names: `temperature`, `top_p`, `top_k`,
+        `min_p`, `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
         `length_penalty`, `min_tokens`, `seed`, `stop`, `reasoning_effort`,
         `verbosity`; with `allow_chat_template_kwargs`, `chat_template_kwargs` too.
+        Responses take `temperature` and `top_p` alone.
         """
 
     @_builtins.property

@@ -36,9 +36,12 @@ _FAIRNESS = 256
 class _Prepared:
     """What is read out of a request once."""
 
-    switches: Switches
     wishes: Wishes
     turns: Sequence[Turn]
+
+    def switches(self, backend: Backend) -> Switches:
+        """What holds on the backend that was chosen."""
+        return mock_plan.switches_of(backend.url, self.turns)
 
 
 class MockEngine:
@@ -53,15 +56,15 @@ class MockEngine:
         if request.media_field:
             raise Unsupported(model.name, "anything but text", request.media_field)
         turns = mock_plan.turns_of(request) if request.operation.generates else request.turns
-        switches = mock_plan.switches_of(model.backend.url, turns)
         wishes = wishes_of(request)
-        prepared = _Prepared(switches, wishes, turns)
+        prepared = _Prepared(wishes, turns)
         if not request.operation.generates:
             total, largest = mock_pooling.count(request)
             return Estimate(total, exact=True, largest_prompt=largest, prepared=prepared)
         asked = model.max_output_tokens
         if request.max_tokens is not None:
             asked = min(asked, request.max_tokens)
+        switches = prepared.switches(model.backend)
         answers = mock_plan.plan(request, switches, asked, wishes, turns)
         sizes = [mock_tokens.count(part) for part in request.inputs]
         return Estimate(
@@ -81,7 +84,7 @@ class MockEngine:
                 return await _pooled(job)
             answers, prepared = _planned(job)
             texts = [""] * len(answers)
-            produced = _Producer(job, answers, prepared.switches)
+            produced = _Producer(job, answers, prepared.switches(job.backend))
             while (step := produced.next()) is not None:
                 if step[2] or not job.usage.completion_tokens % _FAIRNESS:
                     await asyncio.sleep(step[2])
@@ -100,7 +103,7 @@ class MockEngine:
         running.inc()
         batch: list[bytes] = []
         try:
-            produced = _Producer(job, answers, prepared.switches)
+            produced = _Producer(job, answers, prepared.switches(job.backend))
             while (step := produced.next()) is not None:
                 index, text, wait_s = step
                 if batch and (wait_s or job.room <= 0 or len(batch) >= _BATCH):
@@ -166,10 +169,11 @@ class _Producer:
 async def _pooled(job: Job) -> bytes:
     prepared = job.prepared
     assert isinstance(prepared, _Prepared)
-    if prepared.switches.fail:
+    switches = prepared.switches(job.backend)
+    if switches.fail:
         raise EngineFailed(job.model.name, "failed, as its switches say")
-    if prepared.switches.start_ms:
-        await asyncio.sleep(prepared.switches.start_ms / 1000)
+    if switches.start_ms:
+        await asyncio.sleep(switches.start_ms / 1000)
     if job.request.operation.metered:
         _count_prompt(job)
     return mock_pooling.answer(job)
@@ -183,9 +187,8 @@ def _count_prompt(job: Job) -> None:
 def _planned(job: Job) -> tuple[list[Answer], _Prepared]:
     prepared = job.prepared
     assert isinstance(prepared, _Prepared)
-    planned = mock_plan.plan(
-        job.request, prepared.switches, job.max_tokens, prepared.wishes, prepared.turns
-    )
+    switches = prepared.switches(job.backend)
+    planned = mock_plan.plan(job.request, switches, job.max_tokens, prepared.wishes, prepared.turns)
     return planned, prepared
 
 

@@ -1284,11 +1284,12 @@ class Model(betterproto2.Message):
         14, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Sampling fields that apply where a chat or a completion has none of its
-    own, by OpenAI's names: `temperature`, `top_p`, `top_k`, `min_p`,
-    `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
+    Sampling fields that apply where a chat, a completion or a response has
+    none of its own, by OpenAI's names: `temperature`, `top_p`, `top_k`,
+    `min_p`, `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
     `length_penalty`, `min_tokens`, `seed`, `stop`, `reasoning_effort`,
     `verbosity`; with `allow_chat_template_kwargs`, `chat_template_kwargs` too.
+    Responses take `temperature` and `top_p` alone.
     """
 
     default_max_output_tokens: "int" = betterproto2.field(15, betterproto2.TYPE_INT64)
