@@ -2,9 +2,9 @@
 
 import msgspec
 from msgspec import Raw
-from yarl import URL
 
 from ias_inference.adapters.engines.token_ratio import TokenRatio
+from ias_inference.adapters.http1 import Endpoint
 from ias_inference.domain.engines import Job
 from ias_inference.domain.models import Model
 
@@ -16,22 +16,21 @@ class Upstream:
 
     __slots__ = (
         "continuous",
-        "headers",
+        "endpoint",
         "model",
         "proven",
         "ratio",
         "shown_model",
         "upstream_model",
-        "url",
     )
 
     def __init__(self, model: Model, before: "Upstream | None") -> None:
         backend = model.backend
         self.model = model
-        self.url = URL(backend.url.rstrip("/") + "/chat/completions")
-        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if backend.api_key:
-            self.headers["Authorization"] = f"Bearer {backend.api_key}"
+            headers["Authorization"] = f"Bearer {backend.api_key}"
+        self.endpoint = Endpoint(backend.url.rstrip("/") + "/chat/completions", headers)
         self.upstream_model = Raw(msgspec.json.encode(backend.upstream_model or model.name))
         self.shown_model = Raw(msgspec.json.encode(model.name))
         self.ratio = TokenRatio()
