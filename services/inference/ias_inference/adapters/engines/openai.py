@@ -1,43 +1,40 @@
-"""The engine `openai`: any OpenAI-compatible HTTP server, reached by aiohttp.
+"""The engine `openai`: any OpenAI-compatible HTTP server.
 
 Nothing of the client's connection reaches the server: its request is encoded anew from allowed
 fields, with the registered key.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import aiohttp
 from msgspec import DecodeError, Raw
 
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_events import EventRewriter
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines, Rewriter
 from ias_inference.adapters.engines.openai_upstream import Upstream
+from ias_inference.adapters.http1 import Client, Connection, Endpoint, HttpError, Stalled
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import EngineFailed, EngineRefused, Unsupported
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
 
-CONNECT_S = 5.0
 FIRST_BYTE_S = 300.0
 STALL_S = 60.0
 """Between two pieces of a stream."""
-_KEEPALIVE_S = 4.0
-"""Less than the 5 s after which uvicorn, under vLLM and others, closes an idle connection."""
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_S = 1.0
 """For the end of the HTTP body after `[DONE]`; then the connection is not reused."""
+_ERROR_S = 5.0
+"""For the body of an answer that is an error."""
 _OURS_TO_FIX = frozenset({401, 403, 407})
 """Refusals that are about the registration, not about the client's request."""
 _ABSENT = frozenset({404, 405, 501})
 """What servers answer where they lack an operation."""
-_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
 class OpenAIEngine:
@@ -45,20 +42,10 @@ class OpenAIEngine:
 
     def __init__(self) -> None:
         self._upstreams: dict[tuple[str, str], Upstream] = {}
-        self._session: aiohttp.ClientSession
+        self._http = Client()
 
     async def __aenter__(self) -> Self:
-        # aiohttp sets TCP_NODELAY itself. The leases bound what is in flight, not the pool.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept"),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_S, sock_read=FIRST_BYTE_S
-            ),
-        )
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(
@@ -67,7 +54,7 @@ class OpenAIEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._session.close()
+        await self._http.__aexit__(kind, error, trace)
 
     def check(self, backend: Backend) -> None:
         """Raises InvalidField unless the URL is http or https, with a host and no credentials."""
@@ -85,6 +72,10 @@ class OpenAIEngine:
             raise InvalidField(field, "must have no query and no fragment")
         if not backend.api_key.isascii() or not backend.api_key.isprintable():
             raise InvalidField("model.backend.api_key", "must be printable ASCII")
+        try:
+            Endpoint(backend.url, {})
+        except (ValueError, UnicodeError):
+            raise InvalidField(field, "not a valid URL") from None
 
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """A guess by the bytes of the request, learnt from what the server counted before.
@@ -104,11 +95,11 @@ class OpenAIEngine:
         try:
             if response.status != 200:
                 await _refuse(response, job)
-            data = await _whole(response.content, job)
-        except _FAILURES as error:
+            data = await _whole(response, job)
+        except HttpError as error:
             raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from error
         finally:
-            _let_go(response)
+            self._release(upstream, job, response)
         return _rewritten(upstream, job, data)
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
@@ -118,8 +109,7 @@ class OpenAIEngine:
         batch: list[bytes] = []
         try:
             rewriter, lines = _rewriter(job), EventLines()
-            read = response.content.readany
-            while data := await _read(read, job):
+            while data := await _read(response, job):
                 for payload in _payloads(lines, data, job):
                     if payload == b"[DONE]":
                         rewriter.finished = True
@@ -144,7 +134,7 @@ class OpenAIEngine:
                 yield batch
             raise
         finally:
-            _let_go(response)
+            self._release(upstream, job, response)
             _charge_unreported(upstream, job)
 
     def _upstream(self, model: Model, backend: Backend) -> Upstream:
@@ -157,22 +147,14 @@ class OpenAIEngine:
                 known.ratio = self._upstream(model, model.backend).ratio
         return known
 
-    async def _post(self, upstream: Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:
-        post, url, headers = (
-            self._session.post,
-            upstream.urls[job.request.operation],
-            upstream.headers,
-        )
+    async def _post(self, upstream: Upstream, job: Job, body: bytes) -> Connection:
         try:
-            try:
-                return await post(url, data=body, headers=headers, allow_redirects=False)
-            except aiohttp.ServerDisconnectedError:
-                # The server had just closed the idle connection that the pool chose.
-                return await post(url, data=body, headers=headers, allow_redirects=False)
-        except (*_FAILURES, ValueError) as error:
+            endpoint = upstream.endpoints[job.request.operation]
+            return await self._http.post(endpoint, body, FIRST_BYTE_S)
+        except HttpError as error:
             raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
 
-    async def _open_stream(self, upstream: Upstream, job: Job) -> aiohttp.ClientResponse:
+    async def _open_stream(self, upstream: Upstream, job: Job) -> Connection:
         options = {"include_usage": True}
         if upstream.continuous and job.request.operation is not Operation.RESPONSE:
             asked = options | {"continuous_usage_stats": True}
@@ -180,15 +162,23 @@ class OpenAIEngine:
             if response.status == 200:
                 upstream.proven = True
                 return response
-            if response.status not in (400, 422) or upstream.proven:
-                await _refuse(response, job)
-            response.close()
+            try:
+                if response.status not in (400, 422) or upstream.proven:
+                    await _refuse(response, job)
+            finally:
+                self._release(upstream, job, response)
         response = await self._post(upstream, job, upstream.body(job, options))
         if response.status != 200:
-            await _refuse(response, job)
+            try:
+                await _refuse(response, job)
+            finally:
+                self._release(upstream, job, response)
         if job.request.operation is not Operation.RESPONSE:
             upstream.continuous = False
         return response
+
+    def _release(self, upstream: Upstream, job: Job, response: Connection) -> None:
+        self._http.release(upstream.endpoints[job.request.operation], response)
 
     def _learn(self, upstream: Upstream, job: Job) -> None:
         if job.usage.prompt_tokens:
@@ -259,30 +249,22 @@ def _charge_unreported(upstream: Upstream, job: Job) -> None:
         usage.prompt_tokens = upstream.ratio.likely(job.request.size_bytes)
 
 
-async def _whole(content: aiohttp.StreamReader, job: Job) -> bytes:
-    data = await content.readany()
-    while not content.at_eof():
-        data += await content.readany()
+async def _whole(response: Connection, job: Job) -> bytes:
+    data = await response.read()
+    while not response.at_end:
+        data += await response.read()
         if len(data) > _MAX_ANSWER_BYTES:
             raise EngineFailed(job.model.name, "gave an answer without end")
     return data
 
 
-def _let_go(response: aiohttp.ClientResponse) -> None:
-    """Back to the pool, or closed if not read to its end, which stops the server."""
-    if response.content.at_eof():
-        response.release()
-    else:
-        response.close()
-
-
-async def _read(read: Callable[[], Awaitable[bytes]], job: Job) -> bytes:
+async def _read(response: Connection, job: Job) -> bytes:
+    response.patience_s = STALL_S if job.usage.completion_tokens else FIRST_BYTE_S
     try:
-        async with asyncio.timeout(STALL_S if job.usage.completion_tokens else FIRST_BYTE_S):
-            return await read()
-    except TimeoutError:
+        return await response.read()
+    except Stalled:
         raise EngineFailed(job.model.name, "stalled") from None
-    except _FAILURES as error:
+    except HttpError as error:
         raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from error
 
 
@@ -293,25 +275,25 @@ def _payloads(lines: EventLines, data: bytes, job: Job) -> list[bytes]:
         raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from None
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(response: Connection) -> None:
+    response.patience_s = _DRAIN_S
     try:
-        async with asyncio.timeout(_DRAIN_S):
-            while await response.content.readany():
-                pass
-    except _FAILURES:
+        while await response.read():
+            pass
+    except HttpError:
         response.close()
 
 
-async def _refuse(response: aiohttp.ClientResponse, job: Job) -> None:
+async def _refuse(response: Connection, job: Job) -> None:
     """Raises what a status other than 200 means to the client."""
-    status = response.status
+    status, body = response.status, b""
     try:
-        async with asyncio.timeout(CONNECT_S):
-            body = await response.content.read(_MAX_ERROR_BYTES)
-    except _FAILURES:
-        body = b""
-    response.close()
-    message, field = openai_json.error_message(body)
+        async with asyncio.timeout(_ERROR_S):
+            while len(body) < _MAX_ERROR_BYTES and (data := await response.read()):
+                body += data
+    except (HttpError, TimeoutError):
+        response.close()
+    message, field = openai_json.error_message(body[:_MAX_ERROR_BYTES])
     lacks = status in _ABSENT and "does not exist" not in message  # that would be the model
     if lacks and job.request.operation is not Operation.CHAT:
         raise Unsupported(job.model.name, job.request.operation.feature)

@@ -2,9 +2,9 @@
 
 import msgspec
 from msgspec import Raw
-from yarl import URL
 
 from ias_inference.adapters.engines.token_ratio import TokenRatio
+from ias_inference.adapters.http1 import Endpoint
 from ias_inference.domain.engines import Job, Operation
 from ias_inference.domain.models import Backend, Model
 
@@ -37,13 +37,12 @@ class Upstream:
     __slots__ = (
         "backend",
         "continuous",
-        "headers",
+        "endpoints",
         "model",
         "proven",
         "ratio",
         "shown_model",
         "upstream_model",
-        "urls",
     )
 
     def __init__(self, model: Model, backend: Backend, before: "Upstream | None") -> None:
@@ -51,11 +50,12 @@ class Upstream:
         self.backend = backend
         base = backend.url.rstrip("/")
         root = base.removesuffix("/v1")
-        self.urls = {operation: URL(base + path) for operation, path in _PATHS.items()}
-        self.urls |= {operation: URL(root + path) for operation, path in _ROOT_PATHS.items()}
-        self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if backend.api_key:
-            self.headers["Authorization"] = f"Bearer {backend.api_key}"
+            headers["Authorization"] = f"Bearer {backend.api_key}"
+        urls = {operation: base + path for operation, path in _PATHS.items()}
+        urls |= {operation: root + path for operation, path in _ROOT_PATHS.items()}
+        self.endpoints = {operation: Endpoint(url, headers) for operation, url in urls.items()}
         self.upstream_model = Raw(msgspec.json.encode(backend.upstream_model or model.name))
         self.shown_model = Raw(msgspec.json.encode(model.name))
         self.ratio = TokenRatio()
