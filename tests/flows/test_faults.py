@@ -51,7 +51,7 @@ async def test_the_consumer_killed_again_and_again_loses_and_doubles_nothing(sta
             await asyncio.sleep(0.7)
             await stack.kill("metering")
 
-    told, _ = await asyncio.gather(load(stack, team, 1500), killer())
+    told, _ = await asyncio.gather(load(stack, team, 2000), killer())
     await stack.usage_becomes(team, told, seconds=60)
     await stack.at_rest(team)
 

@@ -204,11 +204,21 @@ class Flow:
     async def usage_becomes(
         self, team: Team, expected: tuple[int, int, int], *, seconds: float
     ) -> None:
-        """Waits until ias-admin shows exactly so many requests, prompt and completion tokens."""
+        """Waits until ias-admin shows exactly so many requests, prompt and completion tokens.
+
+        A service that a test has just killed may still be away: then it is asked again.
+        """
         seen: Any = None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            rows = await asyncio.to_thread(self.admin_json, "usage", "--org", team.org)
+            try:
+                rows = await asyncio.to_thread(self.admin_json, "usage", "--org", team.org)
+            except AssertionError as error:
+                if "can't be reached" not in str(error):
+                    raise
+                seen = "not to be had, since metering can't be reached"
+                await asyncio.sleep(0.05)
+                continue
             seen = tuple(
                 sum(int(row[name]) for row in rows)
                 for name in ("requests", "prompt_tokens", "completion_tokens")

@@ -95,6 +95,9 @@ def build(
     server = grpc.aio.server(
         options=OPTIONS, interceptors=tuple(tracing.server_interceptors(service.name))
     )
+    # gRPC asks one handler after another for each call: first those that are asked most.
+    handlers = [generic_handler(binding, verifier) for binding in service.bindings]
+    server.add_generic_rpc_handlers((*service.extra_handlers, *handlers))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     names = dict.fromkeys(
@@ -106,8 +109,6 @@ def build(
         ]
     )
     reflection.enable_server_reflection(tuple(names), server)
-    handlers = [generic_handler(binding, verifier) for binding in service.bindings]
-    server.add_generic_rpc_handlers((*handlers, *service.extra_handlers))
     credentials = _credentials(settings)
     for address in service.listen.split(","):
         if credentials is None:

@@ -1,7 +1,7 @@
 """HTTP/1.1 to model servers: no more of it than a gateway needs.
 
-The parser is llhttp (httptools), the rest an asyncio protocol. Against aiohttp, with everything
-else alike, a plain request cost the inference process a fifth less CPU (docs/performance.md).
+The parser is llhttp (httptools), the rest an asyncio protocol. Against aiohttp a plain
+request costs the inference process about a fifth less CPU (docs/performance.md).
 `connection` is one connection, `client` the pool of them, `endpoint` what is fixed for a URL.
 """
 

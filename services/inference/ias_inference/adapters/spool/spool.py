@@ -1,9 +1,10 @@
 """The port `UsageRecorder`, and what the publisher takes from it.
 
 What is recorded in one turn of the event loop is committed by the loop itself, at the end of
-the turn. A thread would be handed every event, and hand back every answer; against one that
-gathered events for 2 ms this took the median request from 3.7 to 1.8 ms, and a third off the
-CPU of a request under load. The loop never waits for the disk: see SpoolFile.
+the turn. A thread would be handed every event, and hand back every answer; one that gathered
+events for 2 ms made a request of a lone client take 3.9 ms instead of 1.8, and the `mock` engine
+serve 1 310 requests/s instead of 1 550 at 32 connections. The loop never waits for the disk, but
+for a moment when the first commit of a new WAL is its own: see SpoolFile.
 """
 
 import asyncio
