@@ -21,10 +21,10 @@ from ias.inference.v1 import chat_pb2_grpc, models_pb2_grpc, openai_pb2_grpc
 from ias_inference import wiring
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
-from ias_inference.domain.chat import Chat
 from ias_inference.domain.engines import Engine
 from ias_inference.domain.models import Backend, EngineKind, Model, ModelStore, Registry
 from ias_inference.domain.ports import BudgetState, Draw
+from ias_inference.domain.serving import Serving
 from ias_inference.domain.usage import Usage
 from ias_runtime import server
 from ias_runtime.caller import Caller, CallerKind, Role
@@ -154,7 +154,7 @@ class Gateway:
     registry: Registry
     leases: FakeLeases
     recorder: MemoryRecorder
-    chat: Chat
+    serving: Serving
     channel: grpc.aio.Channel
     address: str
     models: list[Model] = field(default_factory=list)
@@ -278,19 +278,19 @@ async def a_gateway(
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,
         }
-        chat = Chat(registry, engines, leases, recorder)
+        serving = Serving(registry, engines, leases, recorder)
         address = ias_testing.free_address()
-        bindings = wiring.bindings(chat, registry, leases, engines, store or NoStore())
+        bindings = wiring.bindings(serving, registry, leases, engines, store or NoStore())
         service = server.Service("inference", address, "", bindings)
         verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)
         built, _ = server.build(settings, service, verifier)
         await built.start()
         async with grpc.aio.insecure_channel(address, options=server.OPTIONS) as channel:
-            gateway = Gateway(registry, leases, recorder, chat, channel, address)
+            gateway = Gateway(registry, leases, recorder, serving, channel, address)
             gateway.mock()
             yield gateway
         await built.stop(0)
-        await chat.settled(5)
+        await serving.settled(5)
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -16,10 +16,10 @@ from ias_inference.adapters.postgres.model_changes import ModelChanges
 from ias_inference.adapters.postgres.models import PostgresModels
 from ias_inference.adapters.publisher import Publisher
 from ias_inference.adapters.spool import Spool
-from ias_inference.domain.chat import Chat
 from ias_inference.domain.engines import Engine
 from ias_inference.domain.models import EngineKind, Models, ModelStore, Registry
 from ias_inference.domain.ports import Leases
+from ias_inference.domain.serving import Serving
 from ias_inference.grpc_api.chat import ChatApi
 from ias_inference.grpc_api.models import ModelsApi
 from ias_inference.grpc_api.openai import OpenAI
@@ -56,18 +56,18 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(OpenAIEngine()),
         }
-        chat = Chat(registry, engines, leases, spool)
-        stack.push_async_callback(chat.settled, _SETTLE_S)
+        serving = Serving(registry, engines, leases, spool)
+        stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(
             name="inference",
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
-            bindings=bindings(chat, registry, leases, engines, PostgresModels(pool)),
+            bindings=bindings(serving, registry, leases, engines, PostgresModels(pool)),
         )
 
 
 def bindings(
-    chat: Chat,
+    serving: Serving,
     registry: Registry,
     leases: Leases,
     engines: Mapping[EngineKind, Engine],
@@ -78,8 +78,8 @@ def bindings(
     typed = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
     models = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
     return [
-        Binding(openai, OpenAI(chat, registry, leases)),
-        Binding(typed, ChatApi(chat)),
+        Binding(openai, OpenAI(serving, registry, leases)),
+        Binding(typed, ChatApi(serving)),
         Binding(models, ModelsApi(Models(store, engines))),
     ]
 

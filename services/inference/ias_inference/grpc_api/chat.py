@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 from ias.inference.v1 import chat_pb2 as pb
 
-from ias_inference.domain.chat import Chat
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.domain.engines import Operation, Request, Turn
 from ias_inference.domain.errors import EngineFailed, InvalidRequest, ModelMismatch
+from ias_inference.domain.serving import Serving
 from ias_inference.grpc_api.openai_body import MAX_INT
 from ias_runtime.fields import to_timestamp
 from ias_runtime.rpc import Call
@@ -75,13 +75,13 @@ _answer_of = msgspec.json.Decoder(_Answer).decode
 class ChatApi:
     """Serves ias.inference.v1.ChatService."""
 
-    def __init__(self, chat: Chat) -> None:
-        self._chat = chat
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     async def Chat(self, request: pb.ChatRequest, call: Call) -> pb.ChatResponse:
         """Answers a chat in one message."""
         asked = _to_request(request, call)
-        answer = _read(await self._chat.complete(call.verified, call.request_id, asked), asked)
+        answer = _read(await self._serving.complete(call.verified, call.request_id, asked), asked)
         choice = answer.choices[0] if answer.choices else _Choice()
         content = choice.message.content if choice.message else None
         return pb.ChatResponse(
@@ -98,14 +98,14 @@ class ChatApi:
     ) -> AsyncIterator[pb.StreamChatResponse]:
         """Answers a chat piece by piece."""
         asked = _to_request(request, call)
-        asked.include_usage = True
-        async with aclosing(self._chat.stream(call.verified, call.request_id, asked)) as batches:
+        asked.streamed = asked.include_usage = True
+        async with aclosing(self._serving.stream(call.verified, call.request_id, asked)) as batches:
             async for batch in batches:
                 for chunk in batch:
                     yield _piece(_read(chunk, asked), asked)
 
 
-def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> ChatRequest:
+def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> Request:
     """The request as the domain takes it. Raises InvalidRequest, ModelMismatch."""
     if not request.model:
         raise InvalidRequest("model", "model: required")
@@ -127,7 +127,8 @@ def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> C
         raise InvalidRequest("parameters.stop", "parameters.stop: at most 4, none empty")
     if stop:
         body["stop"] = stop
-    return ChatRequest(
+    return Request(
+        operation=Operation.CHAT,
         model=request.model,
         turns=[Turn(message["role"], message["content"]) for message in messages],
         body=body,
@@ -153,14 +154,14 @@ def _messages(turns: Sequence[pb.ChatMessage]) -> list[dict[str, str]]:
     return messages
 
 
-def _read(answer: bytes, asked: ChatRequest) -> _Answer:
+def _read(answer: bytes, asked: Request) -> _Answer:
     try:
         return _answer_of(answer)
     except (msgspec.DecodeError, ValueError) as error:
         raise EngineFailed(asked.model, "gave an answer that makes no sense", repr(error)) from None
 
 
-def _piece(chunk: _Answer, asked: ChatRequest) -> pb.StreamChatResponse:
+def _piece(chunk: _Answer, asked: Request) -> pb.StreamChatResponse:
     choice = chunk.choices[0] if chunk.choices else _Choice()
     content = choice.delta.content if choice.delta else None
     return pb.StreamChatResponse(

@@ -10,11 +10,11 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import empty_pb2
 from ias.inference.v1 import openai_pb2
 
-from ias_inference.domain.chat import Chat
-from ias_inference.domain.engines import ChatRequest
+from ias_inference.domain.engines import Request
 from ias_inference.domain.errors import EngineFailed, ModelMismatch
 from ias_inference.domain.models import Model, Registry
 from ias_inference.domain.ports import Leases
+from ias_inference.domain.serving import Serving
 from ias_inference.grpc_api import openai_body
 from ias_inference.grpc_api.openai_errors import OpenAIError, to_openai
 from ias_runtime.caller import Caller
@@ -35,8 +35,8 @@ _TRANSCODED = "x-envoy-original-path"
 class OpenAI:
     """Serves ias.inference.v1.OpenAIService."""
 
-    def __init__(self, chat: Chat, registry: Registry, leases: Leases) -> None:
-        self._chat = chat
+    def __init__(self, serving: Serving, registry: Registry, leases: Leases) -> None:
+        self._serving = serving
         self._registry = registry
         self._leases = leases
 
@@ -44,12 +44,12 @@ class OpenAI:
         """Answers a chat, as JSON or as server-sent events."""
         started = time.perf_counter()
         try:
-            parsed, streamed = openai_body.parse(request.data, request.content_type)
+            parsed = openai_body.parse(request.data, request.content_type)
             if parsed.model != call.verified.model:
                 raise ModelMismatch(parsed.model, call.verified.model)
-            if streamed:
+            if parsed.streamed:
                 return await self._send_events(parsed, call, started)
-            answer = await self._chat.complete(call.verified, call.request_id, parsed)
+            answer = await self._serving.complete(call.verified, call.request_id, parsed)
         except Exception as error:
             return await self._refuse(call, started, _explained(error, call))
         return await self._send(call, started, answer)
@@ -71,7 +71,7 @@ class OpenAI:
             return await self._refuse(call, started, to_openai(error))
         return await self._send(call, started, msgspec.json.encode(_shown(model)))
 
-    async def _send_events(self, parsed: ChatRequest, call: Call, started: float) -> HttpBody:
+    async def _send_events(self, parsed: Request, call: Call, started: float) -> HttpBody:
         """The answer as server-sent events; several go out in one message when ready together.
 
         Raises what happens before the first; what happens later becomes the last event.
@@ -79,7 +79,7 @@ class OpenAI:
         begun = False
         try:
             async with aclosing(
-                self._chat.stream(call.verified, call.request_id, parsed)
+                self._serving.stream(call.verified, call.request_id, parsed)
             ) as batches:
                 async for batch in batches:
                     content_type = EVENTS if begun else await self._head(call, started, EVENTS)

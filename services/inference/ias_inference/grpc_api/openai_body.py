@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.domain.engines import Operation, Request, Turn
 from ias_inference.domain.errors import InvalidRequest
 from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
 
@@ -121,8 +121,8 @@ _body_of = msgspec.json.Decoder(Body).decode
 _WHITESPACE = (b" ", b"\n", b"\r", b"\t")
 
 
-def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
-    """The request, and whether its answer is to be streamed. Raises InvalidRequest."""
+def parse(data: bytes, content_type: str) -> Request:
+    """The request. Raises InvalidRequest."""
     if content_type and content_type.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest(
             "content-type", f"Send the body as application/json, not {content_type[:100]!r}."
@@ -143,8 +143,10 @@ def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
     _check(body, fields)
     stop = body.stop or ()
     options = body.stream_options
-    request = ChatRequest(
+    return Request(
+        operation=Operation.CHAT,
         model=body.model,
+        streamed=bool(body.stream),
         turns=[Turn(message.role, text_of(message)) for message in body.messages],
         body={name: fields[name] for name in fields if name in _FORWARDED},
         size_bytes=len(data),
@@ -156,7 +158,6 @@ def parse(data: bytes, content_type: str) -> tuple[ChatRequest, bool]:
         media_field=media_field(body.messages),
         include_usage=options is not None and bool(options.include_usage),
     )
-    return request, bool(body.stream)
 
 
 def _decode(data: bytes) -> dict[str, Raw]:

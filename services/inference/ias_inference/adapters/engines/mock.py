@@ -12,8 +12,8 @@ from prometheus_client import Counter, Gauge
 
 from ias_inference.adapters.engines import mock_plan
 from ias_inference.adapters.engines.mock_plan import Answer, Switches
-from ias_inference.domain.engines import ChatRequest, Estimate, Job
-from ias_inference.domain.errors import EngineFailed, InvalidRequest
+from ias_inference.domain.engines import Estimate, Job, Operation, Request
+from ias_inference.domain.errors import EngineFailed, InvalidRequest, Unsupported
 from ias_inference.domain.models import Backend, Model
 
 PROMPT_TOKENS = Counter(
@@ -38,8 +38,10 @@ class MockEngine:
         """Raises InvalidField for a switch that the mock does not have."""
         mock_plan.parse_url(backend.url)
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
+    async def prepare(self, model: Model, request: Request) -> Estimate:
         """Exact in both respects. Raises InvalidRequest for a part that is not text."""
+        if request.operation is not Operation.CHAT:
+            raise Unsupported(model.name, request.operation.feature)
         if request.media_field:
             raise InvalidRequest(request.media_field, f"Model {model.name!r} reads text alone.")
         switches = mock_plan.switches_of(model.backend.url, request.turns)
@@ -156,7 +158,7 @@ class _Producer:
 
 
 def _planned(job: Job) -> tuple[list[Answer], Switches]:
-    switches = mock_plan.switches_of(job.model.backend.url, job.request.turns)
+    switches = mock_plan.switches_of(job.backend.url, job.request.turns)
     return mock_plan.plan(job.request, switches, job.max_tokens), switches
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.domain.engines import Request, Turn
 from ias_runtime.errors import InvalidField
 
 MAX_TOKENS = 100_000
@@ -111,7 +111,7 @@ class Answer:
     finish_reason: str
 
 
-def plan(request: ChatRequest, switches: Switches, max_tokens: int) -> list[Answer]:
+def plan(request: Request, switches: Switches, max_tokens: int) -> list[Answer]:
     """The `n` answers to a request: the same for the same request, whatever else happens."""
     digest = hashlib.blake2b(digest_size=16)
     for turn in request.turns:
@@ -123,7 +123,7 @@ def plan(request: ChatRequest, switches: Switches, max_tokens: int) -> list[Answ
     ]
 
 
-def _answer(seed: bytes, request: ChatRequest, switches: Switches, max_tokens: int) -> Answer:
+def _answer(seed: bytes, request: Request, switches: Switches, max_tokens: int) -> Answer:
     number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big")
     length = switches.tokens or 16 + number % 25
     start, stride = number >> 8, 1 + (number >> 32) % (len(_WORDS) - 1)

@@ -17,8 +17,8 @@ from msgspec import DecodeError, Raw
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines
 from ias_inference.adapters.engines.openai_upstream import Upstream
-from ias_inference.domain.engines import ChatRequest, Estimate, Job
-from ias_inference.domain.errors import EngineFailed, EngineRefused
+from ias_inference.domain.engines import Estimate, Job, Operation, Request
+from ias_inference.domain.errors import EngineFailed, EngineRefused, Unsupported
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
 
@@ -83,8 +83,10 @@ class OpenAIEngine:
         if not backend.api_key.isascii() or not backend.api_key.isprintable():
             raise InvalidField("model.backend.api_key", "must be printable ASCII")
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
+    async def prepare(self, model: Model, request: Request) -> Estimate:
         """A guess by the bytes of the request, learnt from what the server counted before."""
+        if request.operation is not Operation.CHAT:
+            raise Unsupported(model.name, request.operation.feature)
         ratio = self._upstream(model).ratio
         return Estimate(ratio.at_most(request.size_bytes, len(request.turns)))
 
