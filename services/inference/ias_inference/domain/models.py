@@ -22,6 +22,7 @@ class EngineKind(StrEnum):
 
     MOCK = "mock"
     OPENAI = "openai"
+    VLLM = "vllm"
 
 
 @dataclass(frozen=True, slots=True)
