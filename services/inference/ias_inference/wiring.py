@@ -3,9 +3,10 @@
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
@@ -32,9 +33,37 @@ _SETTLE_S = 5.0
 """For requests that the drain cancelled, to get their events into the spool."""
 
 
+class LocalEngine(Engine, Protocol):
+    """An engine that runs in this process, and lives and dies with it."""
+
+    async def start(self) -> None:
+        """Loads the model; the service is ready afterwards."""
+        ...
+
+    async def died(self) -> None:
+        """Returns when the engine has died, and with it the process's purpose."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it."""
+        ...
+
+
+def vllm_engine(settings: InferenceSettings, flags: Sequence[str]) -> LocalEngine:
+    """vLLM with its own flags, not started yet. Ends the program for wrong flags."""
+    from ias_inference.adapters.engines.vllm.engine import VllmEngine
+
+    return VllmEngine(flags, settings.mesh_secret.get_secret_value())
+
+
 @asynccontextmanager
-async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
-    """The service, with everything open that it needs; closed in the reverse order."""
+async def opening(
+    settings: InferenceSettings, local: LocalEngine | None = None
+) -> AsyncIterator[server.Service]:
+    """The service, with everything open that it needs; closed in the reverse order.
+
+    `local` serves the models of the kind `vllm` that this process was started for.
+    """
     database_url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -56,6 +85,9 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(OpenAIEngine()),
         }
+        if local is not None:
+            stack.push_async_callback(local.stop)
+            engines[EngineKind.VLLM] = local
         serving = Serving(registry, engines, leases, spool)
         stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(
@@ -63,6 +95,8 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
             bindings=bindings(serving, registry, leases, engines, PostgresModels(pool)),
+            start=local.start if local else None,
+            died=local.died if local else None,
         )
 
 
