@@ -21,8 +21,11 @@ from ias.inference.v1 import chat_pb2_grpc, models_pb2_grpc, openai_pb2_grpc
 from ias_inference import wiring
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import Backend, EngineKind, Model, ModelStore, Registry
+from ias_inference.domain.model_management import ModelStore
+from ias_inference.domain.models import Backend, EngineKind, Model, Registry
 from ias_inference.domain.ports import BudgetState, Draw
 from ias_inference.domain.serving import Serving
 from ias_inference.domain.usage import Usage
@@ -162,8 +165,11 @@ class Gateway:
     def register(self, name: str, url: str, engine: EngineKind, **facts: Any) -> Model:
         """Puts a model into the registry in memory."""
         backend = Backend(engine, url, facts.pop("upstream_model", name), facts.pop("api_key", ""))
-        model = Model(name=name, backend=backend, create_time=RESET, **facts)
-        self.models = [known for known in self.models if known.name != name] + [model]
+        return self.put(Model(name=name, backends=(backend,), create_time=RESET, **facts))
+
+    def put(self, model: Model) -> Model:
+        """Puts a model, new or changed, into the registry in memory."""
+        self.models = [known for known in self.models if known.name != model.name] + [model]
         self.registry.replace(self.models)
         return model
 
@@ -273,14 +279,17 @@ async def a_gateway(
     )
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
-    async with OpenAIEngine() as openai:
+    async with OpenAIEngine() as openai, Probes(timeout_s=1.0) as probes:
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,
+            EngineKind.VLLM: RemoteAdapters(),
         }
         serving = Serving(registry, engines, leases, recorder)
         address = ias_testing.free_address()
-        bindings = wiring.bindings(serving, registry, leases, engines, store or NoStore())
+        bindings = wiring.bindings(
+            serving, registry, leases, engines, store or NoStore(), prober=probes
+        )
         service = server.Service("inference", address, "", bindings)
         verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)
         built, _ = server.build(settings, service, verifier)
@@ -297,7 +306,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def an_upstream(handler: Handler) -> AsyncIterator[str]:
+async def an_upstream(handler: Handler, models: Handler | None = None) -> AsyncIterator[str]:
     """An HTTP server whose /v1/chat/completions is `handler`; gives its base URL."""
     app = web.Application(client_max_size=64 << 20)
 
@@ -305,6 +314,8 @@ async def an_upstream(handler: Handler) -> AsyncIterator[str]:
         return await handler(request)
 
     app.router.add_post("/v1/chat/completions", handle)
+    if models is not None:
+        app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     host, _, port = ias_testing.free_address().rpartition(":")

@@ -32,11 +32,13 @@ from ias_identity.adapters.postgres.users import PostgresUsers
 from ias_identity.adapters.redis.attempts import RedisLoginAttempts
 from ias_identity.adapters.redis.breaker import Breaker, connect
 from ias_identity.adapters.redis.credentials import RedisCredentials
+from ias_identity.adapters.redis.model_routes import RedisModelRoutes
 from ias_identity.adapters.redis.revocations import RedisAnnouncer, RedisSubscription
 from ias_identity.adapters.uses import GatheredKeyUses
 from ias_identity.domain.access import Access
 from ias_identity.domain.api_keys import ApiKeys, KeyHasher
 from ias_identity.domain.audit import Audit
+from ias_identity.domain.model_routes import ModelRoutes
 from ias_identity.domain.organizations import Organizations
 from ias_identity.domain.sessions import Sessions
 from ias_identity.domain.tokens import AccessTokens
@@ -109,6 +111,8 @@ async def opening(
         )
         uses = GatheredKeyUses(PostgresKeyUses(servers.pool))
         announcer = RedisAnnouncer(client, breaker, credentials.forget)
+        models = ModelRoutes()
+        model_routes = RedisModelRoutes(client, breaker, models)
         hasher, tokens = KeyHasher(pepper), AccessTokens(pepper)
 
         organizations = Organizations(PostgresOrganizations(servers.pool))
@@ -122,9 +126,10 @@ async def opening(
         )
         api_keys = ApiKeys(PostgresApiKeys(servers.pool), organizations, hasher, announcer)
         authorization = Authorization(
-            Access(credentials, hasher, tokens, uses),
+            Access(credentials, hasher, tokens, uses, models),
             CallerSigner(settings.private_key()),
             Routes(EDGE_SERVICES),
+            models,
         )
         servicers = (
             OrganizationServicer(organizations),
@@ -133,7 +138,7 @@ async def opening(
             ApiKeyServicer(api_keys),
             AuditServicer(Audit(PostgresAuditLog(servers.pool), organizations)),
         )
-        with _running(subscription.run, poller.run, uses.run):
+        with _running(subscription.run, poller.run, uses.run, model_routes.run):
             try:
                 yield Service(
                     name="identity",

@@ -16,6 +16,9 @@ class InferenceSettings(ChassisSettings):
     """host:port of metering."""
     amqp_url: SecretStr
     """RabbitMQ, as amqp://user:password@host:port/vhost."""
+    redis_url: SecretStr = SecretStr("")
+    """Redis, where the routes of models are published; empty publishes none, and then identity
+    knows no alias and no model with adapters of its own."""
     inference_spool: str
     """Path of the SQLite file; each process needs one of its own, kept across restarts."""
     inference_spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)

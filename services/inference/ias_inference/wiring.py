@@ -12,13 +12,17 @@ from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.adapters.leases import MeteringLeases
 from ias_inference.adapters.postgres.model_changes import ModelChanges
 from ias_inference.adapters.postgres.models import PostgresModels
 from ias_inference.adapters.publisher import Publisher
+from ias_inference.adapters.routing import RoutingPublisher
 from ias_inference.adapters.spool import Spool
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import EngineKind, Models, ModelStore, Registry
+from ias_inference.domain.model_management import Models, ModelStore, Prober
+from ias_inference.domain.models import EngineKind, Registry
 from ias_inference.domain.ports import Leases
 from ias_inference.domain.serving import Serving
 from ias_inference.grpc_api.chat import ChatApi
@@ -81,20 +85,26 @@ async def opening(
         pool = await enter(postgres.pool(database_url, application="ias-inference"))
         registry = Registry()
         await enter(ModelChanges(database_url, registry))
+        if redis_url := settings.redis_url.get_secret_value():
+            await enter(RoutingPublisher(redis_url, registry))
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(OpenAIEngine()),
+            EngineKind.VLLM: RemoteAdapters(),
         }
         if local is not None:
             stack.push_async_callback(local.stop)
             engines[EngineKind.VLLM] = local
+        probes = await enter(Probes())
         serving = Serving(registry, engines, leases, spool)
         stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(
             name="inference",
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
-            bindings=bindings(serving, registry, leases, engines, PostgresModels(pool)),
+            bindings=bindings(
+                serving, registry, leases, engines, PostgresModels(pool), prober=probes
+            ),
             start=local.start if local else None,
             died=local.died if local else None,
         )
@@ -106,6 +116,8 @@ def bindings(
     leases: Leases,
     engines: Mapping[EngineKind, Engine],
     store: ModelStore,
+    *,
+    prober: Prober,
 ) -> list[Binding]:
     """Which servicer serves which contract."""
     openai = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]
@@ -114,7 +126,7 @@ def bindings(
     return [
         Binding(openai, OpenAI(serving, registry, leases)),
         Binding(typed, ChatApi(serving)),
-        Binding(models, ModelsApi(Models(store, engines))),
+        Binding(models, ModelsApi(Models(store, engines, prober))),
     ]
 
 

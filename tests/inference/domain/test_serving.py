@@ -74,7 +74,7 @@ class Bench:
         self.leases = FakeLeases(budget)
         self.recorder = MemoryRecorder()
         registry = Registry()
-        registry.replace([Model(name="m", backend=Backend(EngineKind.MOCK), **facts)])
+        registry.replace([Model(name="m", backends=(Backend(EngineKind.MOCK),), **facts)])
         self.serving = Serving(registry, {EngineKind.MOCK: engine}, self.leases, self.recorder)
 
     def stream(self, **facts: Any) -> AsyncGenerator[list[bytes], None]:

@@ -156,7 +156,6 @@ def test_missing_fields_are_named() -> None:
         "request_id",
         "kv_transfer_params",
         "chat_template",
-        "chat_template_kwargs",
         "mm_processor_kwargs",
         "add_generation_prompt",
         "continue_final_message",

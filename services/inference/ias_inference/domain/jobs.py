@@ -29,7 +29,7 @@ def new_job(
         organization_id=caller.organization_id,
         user_id=caller.user_id,
         api_key_id=caller.api_key_id,
-        model=model.name,
+        model=model.real_name,
         operation=request.operation.value,
         request_id=request_id,
         streamed=request.streamed,
@@ -53,9 +53,9 @@ def longest_answer(model: Model, request: Request, estimate: Estimate) -> int:
     """Tokens that one answer may have, 0 for one that has none. Raises ContextLengthExceeded."""
     generates = request.operation.generates
     asked = request.max_tokens
-    bound = model.max_output_tokens
+    bound = model.unasked_output_tokens
     if asked is not None:
-        bound = min(bound, asked)
+        bound = min(model.max_output_tokens, asked)
     if model.context_length:
         prompt = estimate.largest_prompt or estimate.prompt_tokens
         left = model.context_length - prompt

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ias_inference.domain import jobs
 from ias_inference.domain.engines import Engine, Job, Request
 from ias_inference.domain.errors import CutOff
+from ias_inference.domain.fit import fitted
 from ias_inference.domain.models import EngineKind, Model, Registry
 from ias_inference.domain.ports import Draw, Leases, UsageRecorder
 from ias_inference.domain.reserve import Reserve
@@ -121,8 +122,9 @@ class Serving:
     async def _begin(self, caller: Caller, request_id: str, request: Request) -> _Run:
         """Admits a request: model, size, spool, budget. Nothing to undo when it raises."""
         started = time.perf_counter()
-        model = self._registry.get(request.model)
-        engine = self._engines[model.backend.engine]
+        model = self._registry.get(request.model, caller.organization_id)
+        engine = self._engines[model.engine]
+        request = fitted(model, request)
         estimate = await engine.prepare(model, request)
         bound = jobs.longest_answer(model, request, estimate)
         self._recorder.check()
@@ -145,17 +147,18 @@ class Serving:
 
     async def _answer_unmetered(self, caller: Caller, request_id: str, request: Request) -> bytes:
         """The answer of an operation that runs no model: nothing is drawn, nothing recorded."""
-        model = self._registry.get(request.model)
-        engine = self._engines[model.backend.engine]
+        model = self._registry.get(request.model, caller.organization_id)
+        engine = self._engines[model.engine]
+        request = fitted(model, request)
         estimate = await engine.prepare(model, request)
         return await engine.complete(
             jobs.new_job(caller, request_id, model, request, estimate, max_tokens=0)
         )
 
     def _reserve(self, model: Model) -> Reserve:
-        found = self._reserves.get(model.name)
+        found = self._reserves.get(model.real_name)
         if found is None:
-            found = self._reserves[model.name] = Reserve()
+            found = self._reserves[model.real_name] = Reserve()
         return found
 
     def _note_progress(self, run: _Run) -> None:

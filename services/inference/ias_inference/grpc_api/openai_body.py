@@ -17,6 +17,7 @@ from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
 MAX_N = 16
 MAX_LOGIT_BIAS = 1024
 MAX_SCHEMA_BYTES = 65_536
+MAX_TEMPLATE_BYTES = 16_384
 MAX_INT = 2**31 - 1
 
 Count = Annotated[int, Meta(ge=1, le=MAX_INT)]
@@ -95,6 +96,8 @@ class Forwarded(Struct):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
+    # Reaches into the template: refused later, unless the model's registration allows it.
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class Body(Forwarded, kw_only=True):
@@ -224,6 +227,12 @@ def _check(body: Body, fields: dict[str, Raw]) -> None:
         raise InvalidRequest("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options", "'stream_options' needs 'stream' to be true.")
+    template = fields.get("chat_template_kwargs")
+    if template is not None and _length(template) > MAX_TEMPLATE_BYTES:
+        raise InvalidRequest(
+            "chat_template_kwargs",
+            f"'chat_template_kwargs' has more than {MAX_TEMPLATE_BYTES} bytes.",
+        )
     form = body.response_format
     if form is not None:
         if form.type == "json_schema" and form.json_schema is None:
