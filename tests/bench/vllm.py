@@ -6,7 +6,7 @@
 In one sitting, on one machine, with the same tiny model, the same requests and the same load
 generator (`hey`), turn after turn:
 
-* bare     `vllm serve`: no key, no budget, no usage;
+* bare     `vllm serve` (by its module, which needs no console script): no key, budget or usage;
 * IAS      the adapter with vLLM inside, behind Envoy: key, budget, lease, durable usage, all on;
 * engine   AsyncLLM.generate driven directly, no server at all: the limit of any front end.
 
@@ -55,7 +55,7 @@ TOKENS = {False: 16, True: 32}
 TARGETS = ("bare", "ias", "engine")
 PROGRAMS = {
     "adapter (vLLM's front end in it)": "ias_inference serve --engine",
-    "bare server": "vllm serve",
+    "bare server": "openai.api_server",
     "engine core and worker": "VLLM::",
     "identity": "ias_identity serve",
     "metering": "ias_metering serve",
@@ -239,7 +239,7 @@ def ias() -> Iterator[str]:
 def bare() -> Iterator[None]:
     """vLLM's own server, with its access log off."""
     command = [
-        VLLM_BIN / "python", "-m", "vllm.entrypoints.cli.main", "serve", MODEL,
+        VLLM_BIN / "python", "-m", "vllm.entrypoints.openai.api_server", "--model", MODEL,
         "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(BARE_PORT),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip

@@ -2,6 +2,10 @@
 
 import argparse
 import asyncio
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +13,27 @@ from ias_runtime import logs
 
 if TYPE_CHECKING:
     from ias_inference.settings import InferenceSettings
+
+_PARENT_WATCH_S = 1.0
+
+
+def _end_with_parent() -> None:
+    """Ends a child process of the engine soon after its parent has died, however that died.
+
+    vLLM's own children would live on without it, and hold the memory that the next start needs.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch over the parent", daemon=True).start()
+
+
+if multiprocessing.parent_process() is not None:  # such a child imports this module anew
+    _end_with_parent()
 
 
 def main() -> None:
