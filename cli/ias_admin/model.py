@@ -1,6 +1,6 @@
 """`ias-admin model`: the registry of what can be called."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,8 @@ from ias_admin.client import pages
 from ias_admin.command import Ias, command, group, say, secret_from
 from ias_admin.errors import CliError, wrong_usage
 from ias_admin.model_options import Engine, Kind
-from ias_admin.output import Column, Record, View, joined, record, thousands, time
+from ias_admin.model_view import CHECK_VIEW, VIEW, row
+from ias_admin.output import record
 
 app = group(
     "model",
@@ -25,72 +26,6 @@ app = group(
     ],
 )
 
-
-def _state(enabled: bool) -> str:
-    return "enabled" if enabled else "disabled"
-
-
-def _context(tokens: int) -> str:
-    return thousands(tokens) if tokens else "unknown"
-
-
-def _backends(backends: Sequence[Record]) -> str:
-    return "\n".join(
-        f"{one['url'] or one['engine']}  weight {one['weight']}, {one['upstream_model']}"
-        for one in backends
-    )
-
-
-VIEW = View(
-    identifier="name",
-    columns=(
-        Column("Name", "name"),
-        Column("State", "enabled", _state),
-        Column("Kind", "kind"),
-        Column("Engine", "backend.engine"),
-        Column("URL", "backend.url"),
-        Column("Backends", "backend_count", right=True),
-        Column("Prompt /1000", "prompt_price", right=True),
-        Column("Answer /1000", "completion_price", right=True),
-        Column("Context", "context_length", _context, right=True),
-    ),
-    details=(
-        Column("Display name", "display_name"),
-        Column("Aliases", "aliases", joined),
-        Column("All backends", "backends", _backends),
-        Column("Output at most", "max_output_tokens", thousands),
-        Column(
-            "Output unless asked", "default_max_output_tokens", lambda n: thousands(n) if n else "-"
-        ),
-        Column("Default parameters", "default_parameters"),
-        Column("Organisations", "organizations", joined),
-        Column(
-            "Template arguments", "allow_chat_template_kwargs", lambda on: "yes" if on else "no"
-        ),
-        Column("Created", "create_time", time),
-        Column("Changed", "update_time", time),
-    ),
-    fields=(
-        "name",
-        "display_name",
-        "enabled",
-        "kind",
-        "aliases",
-        "backend.engine",
-        "backend.url",
-        "backend.upstream_model",
-        "backend_count",
-        "prompt_price",
-        "completion_price",
-        "context_length",
-        "max_output_tokens",
-        "default_max_output_tokens",
-        "default_parameters",
-        "organization_ids",
-        "create_time",
-        "update_time",
-    ),
-)
 
 NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Its name or an alias.")]
 
@@ -239,7 +174,7 @@ def update(
 def list_(ias: Ias) -> None:
     """List all models, by name, the disabled ones too."""
     found = pages(ias.stubs.models.list_models, inference.ListModelsRequest(), "models")
-    ias.printer.many(VIEW, map(_row, found))
+    ias.printer.many(VIEW, map(row, found))
 
 
 @command(app, "get", examples=["ias-admin model get llama"])
@@ -268,28 +203,6 @@ def remove(ias: Ias, model: NameArgument) -> None:
     ias.confirm(f"Remove the model {name} and its aliases for good? Its callers will be refused.")
     ias.stubs.models.delete_model(inference.DeleteModelRequest(name=name))
     say(f"Removed {name}.")
-
-
-CHECK_VIEW = View(
-    identifier="url",
-    columns=(
-        Column("URL", "url"),
-        Column("Reachable", "reachable", lambda yes: "yes" if yes else "no"),
-        Column("Latency", "latency_ms", lambda ms: f"{ms:.1f} ms" if ms else "-", right=True),
-        Column("Serves", "served_models", joined),
-        Column("Context", "context_length", _context, right=True),
-        Column("Problems", "problems", lambda all_: " ".join(all_)),
-    ),
-    fields=(
-        "url",
-        "reachable",
-        "latency_ms",
-        "upstream_model",
-        "served_models",
-        "context_length",
-        "problems",
-    ),
-)
 
 
 @command(
@@ -332,18 +245,8 @@ def _found(ias: Ias, name: str) -> inference.Model:
 
 def _show(ias: Ias, model: inference.Model | None) -> None:
     assert model is not None
-    row = _row(model)
+    shown = row(model)
     if ias.printer.is_table and model.organization_ids:
         known = names.Directory(ias.stubs).organizations(model.organization_ids)
-        row["organizations"] = [known.get(one, one) for one in model.organization_ids]
-    ias.printer.one(VIEW, row)
-
-
-def _row(model: inference.Model) -> Record:
-    """With prices as decimals beside the exact numbers."""
-    return record(model) | {
-        "backend_count": len(model.backends),
-        "prompt_price": values.money(model.prompt_price_nanos),
-        "completion_price": values.money(model.completion_price_nanos),
-        "organizations": model.organization_ids or ["all"],
-    }
+        shown["organizations"] = [known.get(one, one) for one in model.organization_ids]
+    ias.printer.one(VIEW, shown)

@@ -34,7 +34,7 @@ class PublishedTable:
         self._client = redis.Redis.from_url(
             redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
         )
-        self._seen: list[bytes] = []
+        self._seen: list[bytes | str | None] = []
 
     def changed(self) -> list[Cluster] | None:
         """The clusters of a table that wasn't read before; None when there is no such table.
@@ -46,8 +46,10 @@ class PublishedTable:
             return None
         stored = self._client.hget(KEY, "table")
         self._seen = seen
+        if not isinstance(stored, bytes):
+            return None
         try:
-            return clusters_of(routing_pb2.RoutingTable.FromString(stored or b""))
+            return clusters_of(routing_pb2.RoutingTable.FromString(stored))
         except DecodeError:
             print("ias-envoy: routing table not understood", file=sys.stderr, flush=True)
             return None

@@ -19,6 +19,7 @@ from google.api.httpbody_pb2 import HttpBody
 from ias.inference.v1 import chat_pb2_grpc, models_pb2_grpc, openai_pb2_grpc
 
 from ias_inference import wiring
+from ias_inference.adapters.engines.balanced import BalancedEngine
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
 from ias_inference.adapters.engines.probes import Probes
@@ -270,6 +271,7 @@ async def a_gateway(
     leases: FakeLeases | None = None,
     store: ModelStore | None = None,
     recorder: MemoryRecorder | None = None,
+    first_byte_s: float = 30.0,
 ) -> AsyncIterator[Gateway]:
     """The service over a real channel, with mock-gpt registered."""
     settings = ChassisSettings(
@@ -279,7 +281,11 @@ async def a_gateway(
     )
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
-    async with OpenAIEngine() as openai, Probes(timeout_s=1.0) as probes:
+    async with (
+        OpenAIEngine() as one,
+        Probes(timeout_s=1.0) as probes,
+        BalancedEngine(one, EngineKind.OPENAI, registry, probes, first_byte_s) as openai,
+    ):
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,

@@ -10,7 +10,10 @@ from typing import Protocol
 
 from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
 
+from ias_inference.adapters.engines.balanced import BalancedEngine
+from ias_inference.adapters.engines.health import HEALTH_TIMEOUT_S
 from ias_inference.adapters.engines.mock import MockEngine
+from ias_inference.adapters.engines.mock_adapter import MockAdapter
 from ias_inference.adapters.engines.openai import OpenAIEngine
 from ias_inference.adapters.engines.probes import Probes
 from ias_inference.adapters.engines.remote import RemoteAdapters
@@ -87,10 +90,19 @@ async def opening(
         await enter(ModelChanges(database_url, registry))
         if redis_url := settings.redis_url.get_secret_value():
             await enter(RoutingPublisher(redis_url, registry))
+        on_mock = settings.inference_engine == "mock"
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
-            EngineKind.OPENAI: await enter(OpenAIEngine()),
-            EngineKind.VLLM: RemoteAdapters(),
+            EngineKind.OPENAI: await enter(
+                BalancedEngine(
+                    await enter(OpenAIEngine()),
+                    EngineKind.OPENAI,
+                    registry,
+                    await enter(Probes(HEALTH_TIMEOUT_S)),
+                    settings.inference_first_byte_s,
+                )
+            ),
+            EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
         }
         if local is not None:
             stack.push_async_callback(local.stop)

@@ -1,6 +1,6 @@
 """Models: what can be called, and the registry of them in memory."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -185,9 +185,27 @@ class Registry:
         """Calls `listener` after each change; it must neither fail nor take long."""
         self._listeners.append(listener)
 
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """Calls it no more."""
+        self._listeners.remove(listener)
+
     def enabled(self) -> tuple[Model, ...]:
         """All that can be called, by name."""
         return self._sorted
+
+    def visible(self, organization_id: str, allowed: Collection[str]) -> list[Model]:
+        """What a key may call: each model as seen under each of its names.
+
+        `allowed` are the names that the key is restricted to, if any. One that lists a model may
+        use its aliases; one that lists an alias may use that name alone.
+        """
+        return [
+            self._named[name]
+            for model in self._sorted
+            if model.is_for(organization_id)
+            for name in model.names
+            if not allowed or name in allowed or model.name in allowed
+        ]
 
     def get(self, name: str, organization_id: str = "") -> Model:
         """The model of that name or alias.
@@ -195,8 +213,6 @@ class Registry:
         Raises ModelNotFound for one that is unknown, disabled, or not for that organisation.
         """
         model = self._named.get(name)
-        if model is None or (
-            model.organization_ids and organization_id not in model.organization_ids
-        ):
+        if model is None or not model.is_for(organization_id):
             raise ModelNotFound(name)
         return model

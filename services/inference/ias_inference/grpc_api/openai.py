@@ -57,15 +57,8 @@ class OpenAI:
     async def ListModels(self, _: empty_pb2.Empty, call: Call) -> HttpBody:
         """Lists the models that the caller may use."""
         caller = call.verified
-        allowed = caller.allowed_models
-        shown = [
-            _shown(name, model)
-            for model in self._registry.enabled()
-            if model.is_for(caller.organization_id)
-            for name in model.names
-            # A key that lists a model may use its aliases; one that lists an alias, only that.
-            if not allowed or name in allowed or model.name in allowed
-        ]
+        models = self._registry.visible(caller.organization_id, caller.allowed_models)
+        shown = [_shown(model) for model in models]
         listed = msgspec.json.encode({"object": "list", "data": shown})
         return await self._send(call, time.perf_counter(), listed)
 
@@ -76,7 +69,7 @@ class OpenAI:
             model = self._registry.get(request.model, call.verified.organization_id)
         except IasError as error:
             return await self._refuse(call, started, to_openai(error))
-        return await self._send(call, started, msgspec.json.encode(_shown(request.model, model)))
+        return await self._send(call, started, msgspec.json.encode(_shown(model)))
 
     async def _send_events(self, parsed: Request, call: Call, started: float) -> HttpBody:
         """The answer as server-sent events; several go out in one message when ready together.
@@ -167,7 +160,6 @@ def _explained(error: Exception, call: Call) -> OpenAIError:
     return to_openai(known)
 
 
-def _shown(name: str, model: Model) -> dict[str, object]:
-    """A model as OpenAI shows it, under the name that it was asked for by."""
+def _shown(model: Model) -> dict[str, object]:
     created = int(model.create_time.timestamp()) if model.create_time else 0
-    return {"id": name, "object": "model", "created": created, "owned_by": "ias"}
+    return {"id": model.name, "object": "model", "created": created, "owned_by": "ias"}

@@ -176,13 +176,14 @@ async def test_a_change_is_hot_in_every_process(
 ) -> None:
     one, other = Registry(), Registry()
     async with ModelChanges(inference_database, one), ModelChanges(inference_database, other):
-        await create(management, a_model("hot"))
+        await create(management, a_model("hot", aliases=["warm"]))
         await until(lambda: len(one.enabled()) == len(other.enabled()) == 1)
         assert one.get("hot").backend.api_key == "s3cret"
-        known = one.get("hot")
+        known, as_alias = one.get("hot"), one.get("warm")
         await create(management, a_model("hotter"))
         await until(lambda: len(one.enabled()) == 2)
         assert one.get("hot") is known
+        assert one.get("warm") is as_alias
         request = pb.DisableModelRequest(name="hot")
         await management.management.DisableModel(request, metadata=ADMIN)
         await until(lambda: len(one.enabled()) == len(other.enabled()) == 1)

@@ -41,7 +41,7 @@ class OpenAIEngine:
     """Serves every backend of the kind `openai`, over one pool of kept-alive connections."""
 
     def __init__(self) -> None:
-        self._upstreams: dict[str, Upstream] = {}
+        self._upstreams: dict[tuple[str, str], Upstream] = {}
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -87,12 +87,12 @@ class OpenAIEngine:
         """A guess by the bytes of the request, learnt from what the server counted before."""
         if request.operation is not Operation.CHAT:
             raise Unsupported(model.name, request.operation.feature)
-        ratio = self._upstream(model).ratio
+        ratio = self._upstream(model, model.backend).ratio
         return Estimate(ratio.at_most(request.size_bytes, len(request.turns)))
 
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._post(upstream, job, upstream.body(job, None))
         try:
             if response.status != 200:
@@ -106,7 +106,7 @@ class OpenAIEngine:
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
         """The server's chunks with our id and model name; see Engine.stream."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._open_stream(upstream, job)
         batch: list[bytes] = []
         try:
@@ -140,10 +140,14 @@ class OpenAIEngine:
             _let_go(response)
             _charge_unreported(upstream, job)
 
-    def _upstream(self, model: Model) -> Upstream:
-        known = self._upstreams.get(model.name)
+    def _upstream(self, model: Model, backend: Backend) -> Upstream:
+        key = (model.name, backend.url)
+        known = self._upstreams.get(key)
         if known is None or known.model is not model:
-            known = self._upstreams[model.name] = Upstream(model, known)
+            known = self._upstreams[key] = Upstream(model, backend, known)
+            if backend is not model.backend:
+                # All backends serve one model: what one teaches of its tokens holds for all.
+                known.ratio = self._upstream(model, model.backend).ratio
         return known
 
     async def _post(self, upstream: Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:

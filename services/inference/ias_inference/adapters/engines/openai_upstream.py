@@ -6,7 +6,7 @@ from yarl import URL
 
 from ias_inference.adapters.engines.token_ratio import TokenRatio
 from ias_inference.domain.engines import Job
-from ias_inference.domain.models import Model
+from ias_inference.domain.models import Backend, Model
 
 _BOUNDS = frozenset({"max_tokens", "max_completion_tokens"})
 
@@ -15,6 +15,7 @@ class Upstream:
     """What is prepared once for a registered model, and what was learnt about its server."""
 
     __slots__ = (
+        "backend",
         "continuous",
         "headers",
         "model",
@@ -25,9 +26,9 @@ class Upstream:
         "url",
     )
 
-    def __init__(self, model: Model, before: "Upstream | None") -> None:
-        backend = model.backend
+    def __init__(self, model: Model, backend: Backend, before: "Upstream | None") -> None:
         self.model = model
+        self.backend = backend
         self.url = URL(backend.url.rstrip("/") + "/chat/completions")
         self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if backend.api_key:
@@ -39,7 +40,7 @@ class Upstream:
         """Whether streams ask for the usage in every chunk."""
         self.proven = False
         """Whether the server has accepted that."""
-        if before is not None and before.model.backend == backend:
+        if before is not None and before.backend == backend:
             self.ratio = before.ratio
             self.continuous, self.proven = before.continuous, before.proven
 
