@@ -32,7 +32,7 @@ test: ## Run the tests that take seconds (ARGS="tests/identity -k keys")
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: ## Run the slow rest: faults, kills, loads
-	@$(PREPARE) venv servers node
+	@$(PREPARE) venv servers node vllm
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: ## Check style, types, layers and contracts

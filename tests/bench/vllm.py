@@ -39,7 +39,7 @@ BIN = Path(sys.executable).parent
 VLLM_BIN = ROOT / ".venv-vllm" / "bin"
 MODEL = ROOT / ".cache" / "vllm" / "tiny-chat"
 NAME = "tiny-chat"
-BASE = 38380
+BASE = 26380
 STACK = {"IAS_DEV_DIR": str(ROOT / ".ias-bench-vllm"), "IAS_DEV_PORT_BASE": str(BASE)}
 BARE_PORT = BASE + 60
 CPU_ONLY = {
@@ -199,13 +199,12 @@ def report(results: list[Result], targets: list[str]) -> None:
             row = {t: rates[t, streamed, clients] for t in targets}
             base = row.get("bare")
             table.add_row(
-                f"streamed, {TOKENS[True]} tokens" if streamed else f"plain, {TOKENS[False]} tokens",
+                f"streamed, {TOKENS[True]} tokens"
+                if streamed
+                else f"plain, {TOKENS[False]} tokens",
                 str(clients),
                 *(f"{row[t]:,.0f}" for t in targets),
-                *(
-                    f"{row[t] / base:.2f}" if base and t in row else ""
-                    for t in ("ias", "engine")
-                ),
+                *(f"{row[t] / base:.2f}" if base and t in row else "" for t in ("ias", "engine")),
             )
     console.print(table)
 

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from ias_dev import demo, status
-from ias_dev import model as real_model
 from ias_dev import down as stopping
+from ias_dev import model as real_model
 from ias_dev import up as starting
 from ias_dev.report import Report
 from ias_dev.settings import DevError, from_environment

@@ -36,9 +36,7 @@ _CHAT = Form(
     (b'"delta":{"content":', b"}"),
 )
 _CHAT.announce = b'"delta":{"role":"assistant","content":""}'
-_COMPLETION = Form(
-    "text_completion", (b'"text":', b""), "text_completion", (b'"text":', b"")
-)
+_COMPLETION = Form("text_completion", (b'"text":', b""), "text_completion", (b'"text":', b""))
 FORMS: Mapping[Operation, Form] = {Operation.CHAT: _CHAT, Operation.COMPLETION: _COMPLETION}
 
 
@@ -67,7 +65,7 @@ def whole(job: Job, text: str, finish_reason: str, stop_reason: int | str | None
             form.whole_kind,
             b"%d" % job.created,
             b',"model":',
-            encode(job.model.name),
+            encode(job.request.model),
             b',"choices":[{"index":0,',
             form.whole_before,
             encode(text),
@@ -91,7 +89,7 @@ class Chunks:
     def __init__(self, job: Job) -> None:
         form = self._form = FORMS[job.request.operation]
         head = b'{"id":"' + job.completion_id.encode() + form.kind + b"%d" % job.created
-        self._head = head + b',"model":' + encode(job.model.name) + b',"choices":['
+        self._head = head + b',"model":' + encode(job.request.model) + b',"choices":['
         # Where a stream ends with its usage, OpenAI gives the other chunks a null.
         self._end = b'],"usage":null}' if job.request.include_usage else b"]}"
         self._before = self._head + b'{"index":0,' + form.before
@@ -128,4 +126,3 @@ class Chunks:
     def usage(self, job: Job) -> bytes:
         """The chunk that holds the usage alone."""
         return self._head + b'],"usage":' + usage_of(job) + b"}"
-

@@ -67,9 +67,7 @@ class Pooling:
         if serving is None:
             raise Unsupported(model, request.operation.feature)
         fields = {
-            name: value
-            for name in request.body
-            if (value := plain(request.body[name])) is not None
+            name: value for name in request.body if (value := plain(request.body[name])) is not None
         }
         fields["model"] = self._process.names[0]
         try:

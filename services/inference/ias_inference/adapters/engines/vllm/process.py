@@ -103,7 +103,7 @@ class Process:
 
     async def died(self) -> None:
         """Returns when the engine has died; it can't be revived in this process."""
-        while not self.llm.errored:
+        while not self.llm.errored:  # noqa: ASYNC110 - vLLM has no event for it
             await asyncio.sleep(_WATCH_S)
         self.running = False
 

@@ -153,8 +153,7 @@ class Rendering:
         """Token ids of a chat. Raises what the template raises."""
         if self._parts:
             said: list[dict[str, Any]] = [
-                {"role": m.role, "content": [{"type": "text", "text": m.content}]}
-                for m in messages
+                {"role": m.role, "content": [{"type": "text", "text": m.content}]} for m in messages
             ]
         else:
             said = [{"role": m.role, "content": m.content} for m in messages]

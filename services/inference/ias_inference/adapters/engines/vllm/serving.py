@@ -112,9 +112,7 @@ class Generation:
     def _asked(self, request: Request) -> Any:
         """The request as vLLM's own type. Raises pydantic's ValidationError."""
         fields: dict[str, Any] = {
-            name: value
-            for name in request.body
-            if (value := plain(request.body[name])) is not None
+            name: value for name in request.body if (value := plain(request.body[name])) is not None
         }
         fields["model"] = self._process.names[0]
         fields["stream"] = request.streamed
@@ -146,9 +144,7 @@ class Generation:
                     asked.max_tokens = most
             case _:
                 asked.max_output_tokens = None
-                return await online.render_responses(
-                    asked, tool_server=self._responses.tool_server
-                )
+                return await online.render_responses(asked, tool_server=self._responses.tool_server)
 
     async def complete(self, job: Job) -> bytes:
         """The whole answer. Raises EngineRefused, EngineFailed."""
@@ -249,7 +245,7 @@ def _raise_if_cancelled(answer: ErrorResponse) -> None:
 def _shown(answer: dict[str, Raw], job: Job) -> bytes:
     """An answer, or a chunk of one, under our id and the model's public name."""
     answer["id"] = Raw(answers.encode(job.completion_id))
-    answer["model"] = Raw(answers.encode(job.model.name))
+    answer["model"] = Raw(answers.encode(job.request.model))
     return answers.encode(answer)
 
 

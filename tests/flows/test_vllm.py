@@ -1,0 +1,278 @@
+"""A real model, served by vLLM in the adapter, as the official client sees it through Envoy."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import openai
+import pytest
+from ias_flow import Flow, Team
+from ias_test_servers import TestServers
+
+from ias_dev import model, up
+from ias_dev.report import Report
+from ias_dev.settings import HOST
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "tiny-chat"
+SAID: list[Any] = [{"role": "user", "content": "Tell me about budgets."}]
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    """A stack of its own with the tiny model; about a minute."""
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    servers = TestServers.start()
+    try:
+        source = str(ROOT / ".cache" / "vllm" / NAME)
+        flags = "--enable-auto-tool-choice --tool-call-parser hermes"
+        found = up.up(servers.settings, Report(), source, flags)
+        config = tmp_path_factory.mktemp("ias-admin") / "config.yaml"
+        yield Flow(servers.settings, found.keys, config)
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def team(vllm: Flow) -> Team:
+    return vllm.new_team()
+
+
+@pytest.fixture
+async def client(vllm: Flow, team: Team) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with vllm.openai(team.key) as opened:
+        yield opened
+
+
+def metric(vllm: Flow, name: str) -> float:
+    """One of vLLM's own metrics, from the adapter's port."""
+    text = httpx.get(f"http://{HOST}:{vllm.settings.ports.vllm_metrics}/metrics").text
+    found = re.search(rf"^{name}{{[^}}]*}} ([\d.e+]+)$", text, re.M)
+    assert found is not None, f"no metric {name}"
+    return float(found[1])
+
+
+async def test_chat_both_ways_and_the_ledger_agrees(
+    vllm: Flow, team: Team, client: openai.AsyncOpenAI
+) -> None:
+    asked: dict[str, Any] = {"model": NAME, "messages": SAID, "max_tokens": 24, "seed": 11}
+    whole = await client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content
+    assert whole.usage is not None
+    stream = await client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content, "the same seed gives the same answer"
+    assert chunks[-1].usage == whole.usage
+    await vllm.usage_becomes(
+        team,
+        (2, 2 * whole.usage.prompt_tokens, 2 * whole.usage.completion_tokens),
+        seconds=10,
+    )
+
+
+async def test_logprobs_several_answers_and_stop_strings(
+    vllm: Flow, team: Team, client: openai.AsyncOpenAI
+) -> None:
+    asked: dict[str, Any] = {"model": NAME, "messages": SAID, "max_tokens": 12, "seed": 5}
+    with_logprobs = await client.chat.completions.create(**asked, logprobs=True, top_logprobs=3)
+    logprobs = with_logprobs.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert with_logprobs.usage is not None
+    assert len(logprobs.content) == with_logprobs.usage.completion_tokens
+    assert all(token.logprob <= 0 for token in logprobs.content)
+    three = await client.chat.completions.create(**asked, n=3)
+    assert [choice.index for choice in three.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in three.choices}) == 3
+    first = three.choices[0].message.content
+    assert first is not None
+    mark = first[2:4]
+    stopped = await client.chat.completions.create(**asked, stop=[mark])
+    assert stopped.choices[0].message.content == first[: first.index(mark)]
+    assert stopped.choices[0].finish_reason == "stop"
+    answers = (with_logprobs, three, stopped)
+    prompt = sum(answer.usage.prompt_tokens for answer in answers if answer.usage)
+    completion = sum(answer.usage.completion_tokens for answer in answers if answer.usage)
+    await vllm.usage_becomes(team, (3, prompt, completion), seconds=10)
+
+
+async def test_an_answer_in_a_json_schema(client: openai.AsyncOpenAI) -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "ok": {"type": "boolean"},
+            "colour": {"enum": ["red", "green"]},
+        },
+        "required": ["ok", "colour"],
+        "additionalProperties": False,
+    }
+    answer = await client.chat.completions.create(
+        model=NAME,
+        messages=SAID,
+        max_tokens=400,
+        temperature=0,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        },
+    )
+    assert answer.choices[0].finish_reason == "stop", answer
+    said = json.loads(answer.choices[0].message.content or "")
+    assert said.keys() == {"ok", "colour"}
+    assert isinstance(said["ok"], bool)
+    assert said["colour"] in ("red", "green")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_tool_is_called(client: openai.AsyncOpenAI, streamed: bool) -> None:
+    tool: Any = {
+        "type": "function",
+        "function": {
+            "name": "set_colour",
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"colour": {"enum": ["red", "green"]}},
+                "required": ["colour"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    asked: dict[str, Any] = {
+        "model": NAME,
+        "messages": SAID,
+        "tools": [tool],
+        "tool_choice": {"type": "function", "function": {"name": "set_colour"}},
+        "max_tokens": 200,
+        "temperature": 0,
+    }
+    if streamed:
+        pieces = [
+            call.function
+            async for chunk in await client.chat.completions.create(**asked, stream=True)
+            for choice in chunk.choices
+            for call in choice.delta.tool_calls or ()
+            if call.function is not None
+        ]
+        name = "".join(piece.name or "" for piece in pieces)
+        arguments = "".join(piece.arguments or "" for piece in pieces)
+    else:
+        answer = await client.chat.completions.create(**asked)
+        (call,) = answer.choices[0].message.tool_calls or ()
+        assert call.type == "function"
+        name, arguments = call.function.name, call.function.arguments
+    assert name == "set_colour"
+    assert json.loads(arguments)["colour"] in ("red", "green")
+
+
+async def test_what_is_too_long_is_refused_with_the_exact_count(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.chat.completions.create(model=NAME, messages=SAID, max_tokens=5000)
+    assert caught.value.code == "context_length_exceeded"
+    assert "2048" in caught.value.message
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_client_that_leaves_frees_the_engine_and_pays(
+    vllm: Flow, team: Team, streamed: bool
+) -> None:
+    body = {
+        "model": NAME,
+        "messages": SAID,
+        "max_tokens": 1900,
+        "ignore_eos": True,
+        "stream": streamed,
+    }
+    headers = {"authorization": f"Bearer {team.key}"}
+    url = f"{vllm.url}/v1/chat/completions"
+    async with httpx.AsyncClient(timeout=30) as client:
+        asking = asyncio.create_task(client.post(url, json=body, headers=headers))
+
+        async def runs() -> bool:
+            return metric(vllm, "vllm:num_requests_running") >= 1
+
+        await vllm.becomes(runs, seconds=10)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+        async def idle() -> bool:
+            return metric(vllm, "vllm:num_requests_running") == 0
+
+        await vllm.becomes(idle, seconds=2)
+
+    charged = 0
+
+    async def recorded() -> bool:
+        nonlocal charged
+        rows = await asyncio.to_thread(vllm.admin_json, "usage", "--org", team.org)
+        charged = sum(int(row["completion_tokens"]) for row in rows)
+        return charged > 0
+
+    await vllm.becomes(recorded, seconds=10)
+    assert charged < 1900
+
+
+async def test_the_requests_never_passed_another_adapter(
+    vllm: Flow, client: openai.AsyncOpenAI
+) -> None:
+    def calls(port: int) -> float:
+        text = httpx.get(f"http://{HOST}:{port}/metrics").text
+        method = "ias.inference.v1.OpenAIService/CreateChatCompletion"
+        found = re.search(rf'ias_grpc_calls_total{{code="OK",method="{method}"}} ([\d.]+)', text)
+        return float(found[1]) if found else 0.0
+
+    ports = vllm.settings.ports
+    before = calls(ports.vllm_metrics), calls(ports.metrics("inference"))
+    await client.chat.completions.create(model=NAME, messages=SAID, max_tokens=1)
+    assert calls(ports.vllm_metrics) == before[0] + 1
+    assert calls(ports.metrics("inference")) == before[1]
+
+
+async def test_a_dead_engine_is_started_anew(vllm: Flow, client: openai.AsyncOpenAI) -> None:
+    """The engine core is killed: requests fail properly, and supervisor brings all back."""
+    adapter = vllm.supervisor.state(model.NAME).pid
+    children = Path(f"/proc/{adapter}/task/{adapter}/children").read_text().split()
+    every = Path(f"/proc/{adapter}/task").iterdir()
+    children += [c for task in every for c in (task / "children").read_text().split()]
+    cores = {
+        int(child)
+        for child in children
+        if "EngineCore" in Path(f"/proc/{child}/cmdline").read_text()
+    }
+    assert len(cores) == 1
+    os.kill(cores.pop(), signal.SIGKILL)
+
+    async def fails() -> bool:
+        try:
+            await client.chat.completions.create(model=NAME, messages=SAID, max_tokens=1)
+        except openai.APIStatusError as error:
+            assert error.status_code == 503, error
+            return True
+        return False
+
+    await vllm.becomes(fails, seconds=5)
+
+    async def another() -> bool:
+        return vllm.supervisor.state(model.NAME).pid not in (0, adapter)
+
+    await vllm.becomes(another, seconds=30)
+    await asyncio.to_thread(model.wait, vllm.settings, vllm.supervisor)
+
+    async def answers() -> bool:
+        try:
+            await client.chat.completions.create(model=NAME, messages=SAID, max_tokens=1)
+        except openai.InternalServerError:
+            return False
+        return True
+
+    await vllm.becomes(answers, seconds=15)
