@@ -126,7 +126,7 @@ def varied(rng: random.Random) -> Request:
             body[name] = rng.choice(values)
     if rng.random() < 0.35:
         body["prompt"] = (
-            text(40) if rng.random() < 0.7 else [rng.randrange(3, 2000) for _ in range(20)]
+            "So " + text(40) if rng.random() < 0.7 else [rng.randrange(3, 2000) for _ in range(20)]
         )
         operation = Operation.COMPLETION
     else:

@@ -24,7 +24,7 @@ def report(what: str, model: str) -> Any:
         [PYTHON, script, what, ROOT / ".cache" / "vllm" / model],
         env=environment, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("REPORT ")]
     return json.loads(line.removeprefix("REPORT "))
 
