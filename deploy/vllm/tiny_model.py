@@ -33,6 +33,8 @@ SEED = 20261125
 VOCABULARY = 2048
 CONTEXT = 2048
 EMBEDDING_CONTEXT = 512
+END_FACTOR = 12
+"""Of the end's logit: makes an answer end after some dozens of tokens."""
 PAD, BEGIN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
 TEMPLATE = """\
@@ -124,7 +126,11 @@ def make_chat(folder: Path) -> None:
         tie_word_embeddings=True,
     )
     torch.manual_seed(SEED)
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        # Else the end would be as rare as any of two thousand tokens.
+        model.get_output_embeddings().weight[config.eos_token_id] *= END_FACTOR
+    model = model.to(torch.bfloat16)
     model.generation_config.temperature = None
     model.save_pretrained(folder)
     words.save_pretrained(folder)

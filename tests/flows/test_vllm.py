@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "tiny-chat"
 SAID: list[Any] = [{"role": "user", "content": "Tell me about budgets."}]
+GO_ON: Any = {"ignore_eos": True}
+"""The model speaks nonsense, and might end with its first token."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,7 @@ async def test_chat_both_ways_and_the_ledger_agrees(
     vllm: Flow, team: Team, client: openai.AsyncOpenAI
 ) -> None:
     asked: dict[str, Any] = {"model": NAME, "messages": SAID, "max_tokens": 24, "seed": 11}
+    asked["extra_body"] = GO_ON
     whole = await client.chat.completions.create(**asked)
     assert whole.choices[0].message.content
     assert whole.usage is not None
@@ -84,6 +87,7 @@ async def test_logprobs_several_answers_and_stop_strings(
     vllm: Flow, team: Team, client: openai.AsyncOpenAI
 ) -> None:
     asked: dict[str, Any] = {"model": NAME, "messages": SAID, "max_tokens": 12, "seed": 5}
+    asked["extra_body"] = GO_ON
     with_logprobs = await client.chat.completions.create(**asked, logprobs=True, top_logprobs=3)
     logprobs = with_logprobs.choices[0].logprobs
     assert logprobs is not None
@@ -94,7 +98,7 @@ async def test_logprobs_several_answers_and_stop_strings(
     three = await client.chat.completions.create(**asked, n=3)
     assert [choice.index for choice in three.choices] == [0, 1, 2]
     assert len({choice.message.content for choice in three.choices}) == 3
-    first = three.choices[0].message.content
+    first = with_logprobs.choices[0].message.content
     assert first is not None
     mark = first[2:4]
     stopped = await client.chat.completions.create(**asked, stop=[mark])
@@ -119,8 +123,8 @@ async def test_an_answer_in_a_json_schema(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model=NAME,
         messages=SAID,
-        max_tokens=400,
-        temperature=0,
+        max_tokens=1500,
+        seed=1,
         response_format={
             "type": "json_schema",
             "json_schema": {"name": "answer", "strict": True, "schema": schema},
@@ -153,8 +157,8 @@ async def test_a_tool_is_called(client: openai.AsyncOpenAI, streamed: bool) -> N
         "messages": SAID,
         "tools": [tool],
         "tool_choice": {"type": "function", "function": {"name": "set_colour"}},
-        "max_tokens": 200,
-        "temperature": 0,
+        "max_tokens": 1500,
+        "seed": 1,
     }
     if streamed:
         pieces = [

@@ -178,6 +178,10 @@ async def aborted(engine: VllmEngine) -> list[dict[str, Any]]:
     """What is left of requests whose clients have gone, and what is charged for them."""
     found = []
     messages = [{"role": "user", "content": "Go on."}]
+    # The first log probabilities take vLLM a second, in which nothing is produced.
+    first = a_request(Operation.CHAT, messages=messages, max_tokens=1, logprobs=True)
+    await engine.complete(a_job(first, await engine.prepare(MODEL, first)))
+    await produced_until_idle(engine)
     for streamed in (False, True):
         for extra in ({}, {"logprobs": True}, {"n": 3}):
             request = a_request(

@@ -49,7 +49,7 @@ def test_the_lean_path_answers_as_vllm_itself_does(chat: Any) -> None:
 
 def test_a_client_that_leaves_stops_the_engine_and_pays_for_what_was_produced(chat: Any) -> None:
     assert {case["path"] for case in chat["aborted"]} == {"Prepared", "Rendered"}
-    for case in chat["aborted"][1:]:  # before the first, others had run
+    for case in chat["aborted"]:
         assert case["cancelled"], case
         assert case["unfinished"] == 0, case
         assert case["prompt"] > 0, case
