@@ -1,7 +1,6 @@
 """What recording a usage event costs: `python tests/bench/spool.py [folder]`.
 
-The spool's thread against the same commits on the event loop itself, alone and in groups, on an
-idle loop and on one that is busy with other work.
+Alone and in groups, on an idle loop and on one that is busy with other work.
 """
 
 import asyncio
@@ -15,39 +14,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ias_inference.adapters.spool import Spool, SpooledEvent
-from ias_inference.adapters.spool.events import interrupted, to_body
-from ias_inference.adapters.spool.file import Changes, SpoolFile
+from ias_inference.adapters.spool import Spool
 from ias_inference.domain.usage import Usage
 
 Record = Callable[[Usage], Awaitable[None]]
-
-
-class OnTheLoop:
-    """The alternative: all records of one turn of the loop are committed by the loop itself."""
-
-    def __init__(self, path: str) -> None:
-        self._file = SpoolFile(path, interrupted)
-        self._loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._seq = 0
-
-    async def record(self, usage: Usage) -> None:
-        done = self._loop.create_future()
-        if not self._waiting:
-            self._loop.call_soon(self._commit)
-        self._waiting.append((to_body(usage), done))
-        await done
-
-    def _commit(self) -> None:
-        changes = Changes()
-        for body, _ in self._waiting:
-            self._seq += 1
-            changes.events.append(SpooledEvent(self._seq, body))
-        self._file.write(changes)
-        for _, done in self._waiting:
-            done.set_result(None)
-        self._waiting = []
 
 
 def usage() -> Usage:
@@ -75,7 +45,7 @@ async def busy_work() -> None:
         await asyncio.sleep(0)
 
 
-async def measure(name: str, record: Record, at_once: int, count: int, *, busy: bool) -> None:
+async def measure(record: Record, at_once: int, count: int, *, busy: bool) -> None:
     usages = [usage() for _ in range(count)]
     took: list[float] = []
 
@@ -95,18 +65,16 @@ async def measure(name: str, record: Record, at_once: int, count: int, *, busy: 
             await work
     cuts = statistics.quantiles(took, n=1000)
     print(
-        f"{name:12} {'busy' if busy else 'idle'} loop {at_once:5} at once: {rate:9,.0f}/s  "
+        f"{'busy' if busy else 'idle'} loop {at_once:5} at once: {rate:9,.0f}/s  "
         f"p50 {cuts[499] * 1e3:6.3f} ms  p99 {cuts[989] * 1e3:6.3f}  p99.9 {cuts[998] * 1e3:6.3f}"
     )
 
 
 async def main(folder: str) -> None:
-    async with Spool(str(Path(folder) / "thread.db"), 10**12, 10**9) as spool:
-        on_the_loop = OnTheLoop(str(Path(folder) / "loop.db"))
+    async with Spool(str(Path(folder) / "spool.db"), 10**12, 10**9) as spool:
         for busy in (False, True):
             for at_once, count in ((1, 5_000), (32, 20_000), (1000, 60_000)):
-                for name, record in (("thread", spool.record), ("on the loop", on_the_loop.record)):
-                    await measure(name, record, at_once, count, busy=busy)
+                await measure(spool.record, at_once, count, busy=busy)
 
 
 with tempfile.TemporaryDirectory() as scratch:

@@ -20,7 +20,8 @@ def test_the_commands_are_these():
             *("config set", "bootstrap create-super-admin", "org create", "org list", "org get"),
             *("user invite", "user list", "user get", "user accept-invite"),
             *("key create", "key list", "key get", "key revoke", "budget get", "budget set"),
-            *("model add", "model list", "model get", "model enable", "model disable"),
+            *("model add", "model list", "model get", "model update", "model enable"),
+            *("model disable", "model remove", "model check"),
         ]
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import asyncpg
 import pytest
@@ -20,12 +21,26 @@ from ias_runtime import postgres
 @pytest.fixture(scope="session")
 def metering_url(database_url: str) -> Iterator[str]:
     """A database with metering's schema; it is gone afterwards."""
+    with _database(database_url) as url:
+        yield url
+
+
+@pytest.fixture
+def unswept_url(database_url: str) -> Iterator[str]:
+    """A database that no service runs on: its sweeper goes by the real clock, and would end the
+    leases of a test that goes by a clock of its own."""
+    with _database(database_url) as url:
+        yield url
+
+
+@contextmanager
+def _database(server_url: str) -> Iterator[str]:
     name = f"metering_{uuid.uuid4().hex[:12]}"
-    asyncio.run(_on_server(database_url, f'create database "{name}"'))
-    url = f"{database_url.rpartition('/')[0]}/{name}"
+    asyncio.run(_on_server(server_url, f'create database "{name}"'))
+    url = f"{server_url.rpartition('/')[0]}/{name}"
     migrate(url)
     yield url
-    asyncio.run(_on_server(database_url, f'drop database "{name}" with (force)'))
+    asyncio.run(_on_server(server_url, f'drop database "{name}" with (force)'))
 
 
 async def _on_server(url: str, sql: str) -> None:

@@ -252,9 +252,9 @@ class Machine(RuleBasedStateMachine):
         return list(self.model.leases.items())[number]
 
 
-async def test_leases_and_events_in_any_order_keep_the_books_right(metering_url: str) -> None:
+async def test_leases_and_events_in_any_order_keep_the_books_right(unswept_url: str) -> None:
     class OnThisDatabase(Machine):
-        url = metering_url
+        url = unswept_url
 
     machine = OnThisDatabase.TestCase
     machine.settings = settings(

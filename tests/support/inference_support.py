@@ -16,7 +16,14 @@ import grpc
 import ias_testing
 from aiohttp import web
 from google.api.httpbody_pb2 import HttpBody
-from ias.inference.v1 import chat_pb2_grpc, models_pb2_grpc, openai_pb2_grpc
+from ias.inference.v1 import (
+    catalog_pb2_grpc,
+    chat_pb2_grpc,
+    completions_pb2_grpc,
+    embeddings_pb2_grpc,
+    models_pb2_grpc,
+    openai_pb2_grpc,
+)
 
 from ias_inference import wiring
 from ias_inference.adapters.engines.balanced import BalancedEngine
@@ -186,6 +193,18 @@ class Gateway:
         return chat_pb2_grpc.ChatServiceStub(self.channel)  # type: ignore[return-value]
 
     @property
+    def completions(self) -> completions_pb2_grpc.CompletionServiceAsyncStub:
+        return completions_pb2_grpc.CompletionServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
+    def embeddings(self) -> embeddings_pb2_grpc.EmbeddingServiceAsyncStub:
+        return embeddings_pb2_grpc.EmbeddingServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
+    def catalog(self) -> catalog_pb2_grpc.CatalogServiceAsyncStub:
+        return catalog_pb2_grpc.CatalogServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
     def management(self) -> models_pb2_grpc.ModelServiceAsyncStub:
         return models_pb2_grpc.ModelServiceStub(self.channel)  # type: ignore[return-value]
 
@@ -193,9 +212,22 @@ class Gateway:
         self, body: Any, *, caller: Caller | None = None, content_type: str = "application/json"
     ) -> HttpAnswer:
         """What an HTTP client would see of POST /v1/chat/completions."""
+        return await self.post(
+            "CreateChatCompletion", body, caller=caller, content_type=content_type
+        )
+
+    async def post(
+        self,
+        method: str,
+        body: Any,
+        *,
+        caller: Caller | None = None,
+        content_type: str = "application/json",
+    ) -> HttpAnswer:
+        """What an HTTP client would see of the path that this RPC serves."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         who = caller or a_caller()
-        call = self.openai.CreateChatCompletion(
+        call = getattr(self.openai, method)(
             HttpBody(content_type=content_type, data=data),
             metadata=ias_testing.signed(who, x_request_id="req-1"),
         )
@@ -245,6 +277,18 @@ class HttpAnswer:
         payloads = events_of(self.body)
         assert payloads[-1] == "[DONE]"
         return [json.loads(payload) for payload in payloads[:-1]]
+
+    @property
+    def named_events(self) -> list[tuple[str, Any]]:
+        """The events of a response: name and payload of each."""
+        blocks = self.body.decode().split("\n\n")
+        assert blocks.pop() == ""
+        lines = [block.split("\n") for block in blocks]
+        assert all(len(pair) == 2 for pair in lines)
+        return [
+            (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
+            for name, data in lines
+        ]
 
     @property
     def text(self) -> str:
@@ -313,13 +357,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def an_upstream(handler: Handler, models: Handler | None = None) -> AsyncIterator[str]:
-    """An HTTP server whose /v1/chat/completions is `handler`; gives its base URL."""
+    """An HTTP server that answers every path by `handler`; gives its base URL."""
     app = web.Application(client_max_size=64 << 20)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await handler(request)
 
-    app.router.add_post("/v1/chat/completions", handle)
+    app.router.add_post("/{path:.*}", handle)
     if models is not None:
         app.router.add_get("/v1/models", models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

@@ -8,7 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+from google.protobuf.descriptor import FileDescriptor
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    completions_pb2,
+    embeddings_pb2,
+    models_pb2,
+    openai_pb2,
+)
 
 from ias_inference.adapters.engines.balanced import BalancedEngine
 from ias_inference.adapters.engines.health import HEALTH_TIMEOUT_S
@@ -28,7 +36,10 @@ from ias_inference.domain.model_management import Models, ModelStore, Prober
 from ias_inference.domain.models import EngineKind, Registry
 from ias_inference.domain.ports import Leases
 from ias_inference.domain.serving import Serving
+from ias_inference.grpc_api.catalog import CatalogApi
 from ias_inference.grpc_api.chat import ChatApi
+from ias_inference.grpc_api.completions import CompletionApi
+from ias_inference.grpc_api.embeddings import EmbeddingApi
 from ias_inference.grpc_api.models import ModelsApi
 from ias_inference.grpc_api.openai import OpenAI
 from ias_inference.settings import InferenceSettings
@@ -132,14 +143,15 @@ def bindings(
     prober: Prober,
 ) -> list[Binding]:
     """Which servicer serves which contract."""
-    openai = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]
-    typed = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
-    models = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-    return [
-        Binding(openai, OpenAI(serving, registry, leases)),
-        Binding(typed, ChatApi(serving)),
-        Binding(models, ModelsApi(Models(store, engines, prober))),
+    served: list[tuple[FileDescriptor, str, object]] = [
+        (openai_pb2.DESCRIPTOR, "OpenAIService", OpenAI(serving, registry, leases)),
+        (chat_pb2.DESCRIPTOR, "ChatService", ChatApi(serving)),
+        (completions_pb2.DESCRIPTOR, "CompletionService", CompletionApi(serving)),
+        (embeddings_pb2.DESCRIPTOR, "EmbeddingService", EmbeddingApi(serving)),
+        (catalog_pb2.DESCRIPTOR, "CatalogService", CatalogApi(registry)),
+        (models_pb2.DESCRIPTOR, "ModelService", ModelsApi(Models(store, engines, prober))),
     ]
+    return [Binding(file.services_by_name[name], servicer) for file, name, servicer in served]
 
 
 def migrate_database(database_url: str) -> None:

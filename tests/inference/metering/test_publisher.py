@@ -68,7 +68,7 @@ async def test_events_arrive_in_persistent_batches_and_leave_the_spool(broker, a
     assert [len(ids([message])) for message in messages] == [500, 500, 200]
     assert {message.delivery_mode for message in messages} == {2}
     assert {message.content_type for message in messages} == {"application/x-protobuf"}
-    assert await spool.take(500) == []
+    assert spool.take(500) == []
 
 
 async def test_closing_publishes_what_is_left(broker, amqp, spool, usage):

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ias.metering.v1 import events_pb2 as pb
 
 from ias_inference.adapters.spool import Spool
+from ias_inference.adapters.spool import file as file_module
 from ias_inference.adapters.spool import spool as spool_module
 from ias_inference.domain.usage import UsageStatus
 from ias_runtime.errors import Unavailable
@@ -22,9 +24,9 @@ def path(tmp_path):
     return str(tmp_path / "usage" / "spool.db")
 
 
-async def all_events(spool, limit=500):
+def all_events(spool, limit=500):
     events = []
-    while batch := await spool.take(limit):
+    while batch := spool.take(limit):
         events += [pb.UsageEvent.FromString(one.body) for one in batch]
     return events
 
@@ -42,7 +44,7 @@ async def test_an_event_is_spooled_with_every_fact(path, usage):
     )
     async with Spool(path, **PLENTY) as spool:
         await spool.record(recorded)
-        [event] = await all_events(spool)
+        [event] = all_events(spool)
     assert event == pb.UsageEvent(
         event_id=recorded.event_id,
         occurred_at={"seconds": 1_795_177_800, "nanos": 250_000_000},
@@ -69,17 +71,17 @@ async def test_events_come_in_the_order_of_recording_and_once(path, usage):
     async with Spool(path, **PLENTY) as spool:
         for event_id in ids:
             await spool.record(usage(event_id=event_id))
-        assert [event.event_id for event in await all_events(spool)] == ids
-        assert await spool.take(500) == []
+        assert [event.event_id for event in all_events(spool)] == ids
+        assert spool.take(500) == []
 
 
 async def test_what_was_not_removed_is_there_after_a_restart(path, usage):
     async with Spool(path, **PLENTY) as spool:
         for n in range(10):
             await spool.record(usage(event_id=f"event {n}"))
-        spool.remove(await spool.take(4))
+        spool.remove(spool.take(4))
     async with Spool(path, **PLENTY) as spool:
-        left = [event.event_id for event in await all_events(spool)]
+        left = [event.event_id for event in all_events(spool)]
     assert left == [f"event {n}" for n in range(4, 10)]
 
 
@@ -91,10 +93,10 @@ async def test_a_long_spool_is_read_from_the_file_and_stays_in_order(path, usage
         for n, event_id in enumerate(ids):
             await spool.record(usage(event_id=event_id))
             if n % 50 == 49:
-                batch = await spool.take(20)
+                batch = spool.take(20)
                 got += [pb.UsageEvent.FromString(one.body).event_id for one in batch]
                 assert len(spool._ready) <= 10
-        got += [event.event_id for event in await all_events(spool)]
+        got += [event.event_id for event in all_events(spool)]
     assert got == ids
 
 
@@ -107,10 +109,10 @@ async def test_the_final_event_replaces_its_checkpoints(path, usage):
         await asyncio.sleep(0.05)
         running.completion_tokens = 130
         await spool.record(running)
-        [event] = await all_events(spool)
+        [event] = all_events(spool)
         assert event.completion_tokens == 130
     async with Spool(path, **PLENTY) as spool:
-        assert [one.completion_tokens for one in await all_events(spool)] == [130]
+        assert [one.completion_tokens for one in all_events(spool)] == [130]
 
 
 async def test_a_second_process_is_refused_with_a_clear_message(path):
@@ -173,7 +175,7 @@ async def test_after_kill_9_every_recorded_event_is_there_once(path, after):
     await child.wait()
     promised = {line.decode().strip() for line in told if line.endswith(b"\n")}
     async with Spool(path, **PLENTY) as spool:
-        events = await all_events(spool)
+        events = all_events(spool)
     ids = [event.event_id for event in events]
     assert len(ids) == len(set(ids))
     assert promised <= set(ids)
@@ -195,7 +197,7 @@ async def test_a_full_spool_closes_admission_until_events_are_confirmed(path, us
             spool.check()
         assert full.value.reason == "SPOOL_FULL"
         await spool.record(usage())  # what runs is still recorded
-        spool.remove(await spool.take(2))
+        spool.remove(spool.take(2))
         spool.check()
 
 
@@ -208,7 +210,7 @@ async def test_the_limit_in_bytes_holds_too_also_after_a_restart(path, usage):
     async with Spool(path, max_bytes=1000, max_events=10**6) as spool:
         with pytest.raises(Unavailable):
             spool.check()
-        spool.remove(await spool.take(500))
+        spool.remove(spool.take(500))
         spool.check()
 
 
@@ -250,14 +252,39 @@ async def test_a_full_disk_closes_admission_and_nothing_is_lost_when_it_has_room
                 except Unavailable:
                     await asyncio.sleep(0.05)
         # Also the event whose request was answered with an error was used, and is charged.
-        assert [event.event_id for event in await all_events(spool)] == recorded
+        assert [event.event_id for event in all_events(spool)] == recorded
     async with Spool(path, **PLENTY) as spool:
-        assert [event.event_id for event in await all_events(spool)] == recorded
+        assert [event.event_id for event in all_events(spool)] == recorded
 
 
 async def test_the_file_does_not_grow_with_what_passes_through(path, usage):
     async with Spool(path, **PLENTY) as spool:
         for _ in range(20):
             await asyncio.gather(*(spool.record(usage()) for _ in range(500)))
-            spool.remove(await spool.take(500))
+            spool.remove(spool.take(500))
     assert Path(path).stat().st_size < 2_000_000
+
+
+async def test_the_wal_is_moved_while_events_come_in_and_begins_anew(path, usage, monkeypatch):
+    monkeypatch.setattr(file_module, "_WAL_BYTES", 200_000)
+    ids = [f"event {n}" for n in range(2000)]
+    async with Spool(path, **PLENTY) as spool:
+        for at in range(0, len(ids), 2):
+            await asyncio.gather(*(spool.record(usage(event_id=one)) for one in ids[at : at + 2]))
+        # 1 000 commits of two or three pages of 4 KiB each: without moves some 10 MB.
+        assert Path(path + "-wal").stat().st_size < 3_000_000
+        assert [event.event_id for event in all_events(spool)] == ids
+
+
+async def test_a_record_waits_while_the_file_is_busy(path, usage):
+    async with Spool(path, **PLENTY) as spool:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        recording = asyncio.create_task(spool.record(usage(event_id="waits")))
+        done, _ = await asyncio.wait([recording], timeout=0.05)
+        assert not done
+        spool.check()  # busy is not full
+        other.execute("COMMIT")
+        await asyncio.wait_for(recording, 5)
+        assert [event.event_id for event in all_events(spool)] == ["waits"]
+        other.close()

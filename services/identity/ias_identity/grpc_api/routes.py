@@ -46,6 +46,7 @@ _REST_MODELS = Route(Form.STATUS, upstream=_INFERENCE)
 _GRPC = Route(Form.GRPC)
 _GRPC_PUBLIC = Route(Form.GRPC, public=True)
 _GRPC_INFERENCE = Route(Form.GRPC, needs_key=True, upstream=_INFERENCE, by_model=True)
+_GRPC_INFERENCE_READ = Route(Form.GRPC, needs_key=True, upstream=_INFERENCE)
 _GRPC_MODELS = Route(Form.GRPC, upstream=_INFERENCE)
 _MODELS = "/api/v1/models"
 _RETRIEVE_MODEL = "/v1/models/"
@@ -91,7 +92,9 @@ def _route_of(method: MethodDescriptor) -> Route:
     if rule is not None and rule.public:
         return _GRPC_PUBLIC
     if rule is not None and rule.permission == access_pb2.PERMISSION_INFERENCE_CALL:
-        return _GRPC_INFERENCE
+        # What only reads the registry needs no engine, and is there when a model's are not.
+        reads = method.name.startswith(("Get", "List"))
+        return _GRPC_INFERENCE_READ if reads else _GRPC_INFERENCE
     in_inference = method.containing_service.file.package == "ias.inference.v1"
     return _GRPC_MODELS if in_inference else _GRPC
 

@@ -127,6 +127,13 @@ class Model:
         """Whether that organisation may call it."""
         return not self.organization_ids or organization_id in self.organization_ids
 
+    def is_among(self, allowed: Collection[str]) -> bool:
+        """Whether a key that is restricted to these names, if any, may call it by this one.
+
+        A key that lists a model may use its aliases; one that lists an alias, that name alone.
+        """
+        return not allowed or self.name in allowed or self.real_name in allowed
+
     def snapshot(self) -> dict[str, object]:
         """The model as the audit log shows it: without its backends' keys."""
         return {
@@ -153,6 +160,8 @@ class Registry:
     def __init__(self) -> None:
         self._named: dict[str, Model] = {}
         """Every enabled model by its name, and as seen under each alias."""
+        self._views: tuple[Model, ...] = ()
+        """The same, by name."""
         self._sorted: tuple[Model, ...] = ()
         self._listeners: list[Callable[[], None]] = []
         self.id = ""
@@ -176,6 +185,7 @@ class Registry:
                         before[alias] if same else replace(model, name=alias, alias_of=model.name)
                     )
         self._named = named
+        self._views = tuple(named[name] for name in sorted(named))
         self._sorted = tuple(enabled[name] for name in sorted(enabled))
         self.id, self.version = identifier, version
         for listener in self._listeners:
@@ -194,25 +204,23 @@ class Registry:
         return self._sorted
 
     def visible(self, organization_id: str, allowed: Collection[str]) -> list[Model]:
-        """What a key may call: each model as seen under each of its names.
+        """What a key may call, by name: each model as seen under each of its names.
 
-        `allowed` are the names that the key is restricted to, if any. One that lists a model may
-        use its aliases; one that lists an alias may use that name alone.
+        `allowed` are the names that the key is restricted to, if any.
         """
         return [
-            self._named[name]
-            for model in self._sorted
-            if model.is_for(organization_id)
-            for name in model.names
-            if not allowed or name in allowed or model.name in allowed
+            model
+            for model in self._views
+            if model.is_for(organization_id) and model.is_among(allowed)
         ]
 
-    def get(self, name: str, organization_id: str = "") -> Model:
+    def get(self, name: str, organization_id: str = "", allowed: Collection[str] = ()) -> Model:
         """The model of that name or alias.
 
-        Raises ModelNotFound for one that is unknown, disabled, or not for that organisation.
+        Raises ModelNotFound for one that is unknown, disabled, not for that organisation, or not
+        among those that a key is restricted to.
         """
         model = self._named.get(name)
-        if model is None or not model.is_for(organization_id):
+        if model is None or not model.is_for(organization_id) or not model.is_among(allowed):
             raise ModelNotFound(name)
         return model

@@ -8,7 +8,7 @@ import msgspec
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
-from ias_inference.grpc_api.openai_body import Forwarded
+from ias_inference.grpc_api.openai_chat import Body
 from ias_runtime.errors import InvalidField
 
 MAX_BYTES = 16_384
@@ -28,7 +28,7 @@ _SAMPLING = (
     "reasoning_effort",
     "verbosity",
 )
-_HINTS = get_type_hints(Forwarded, include_extras=True)
+_HINTS = get_type_hints(Body, include_extras=True)
 _Defaults = msgspec.defstruct(
     "_Defaults",
     [

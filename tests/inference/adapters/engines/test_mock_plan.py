@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ias_inference.adapters.engines import mock_plan
+from ias_inference.adapters.engines import mock_tokens
 from ias_inference.adapters.engines.mock_plan import Switches, parse_url, plan, switches_of
 from ias_inference.domain.engines import Operation, Request, Turn
 from ias_runtime.errors import InvalidField
@@ -60,4 +60,7 @@ def test_a_registration_with_wrong_switches_is_refused(url: str) -> None:
 
 
 def test_a_prompt_is_counted_by_messages_and_pieces() -> None:
-    assert mock_plan.count_prompt([Turn("user", "Hello, world!"), Turn("system", "")]) == 3 + 8 + 4
+    assert (
+        mock_tokens.count_chat([Turn("user", "Hello, world!"), Turn("system", "")])
+        == 3 + (4 + 5) + 4
+    )

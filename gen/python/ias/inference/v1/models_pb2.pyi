@@ -169,7 +169,8 @@ class Model(_message.Message):
     """What it is made for."""
     default_max_output_tokens: _builtins.int
     """Tokens that an answer may have when the request doesn't say; 0 for
-    `max_output_tokens`, which it may not exceed.
+    `max_output_tokens`, which it may not exceed. Text completions have 16, as
+    with OpenAI.
     """
     allow_chat_template_kwargs: _builtins.bool
     """Whether requests may send `chat_template_kwargs`, which reach into the
@@ -204,7 +205,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def default_parameters(self) -> _struct_pb2.Struct:
-        """Sampling fields of a request that apply where the request has none of its
+        """Sampling fields that apply where a chat or a completion has none of its
         own, by OpenAI's names: `temperature`, `top_p`, `top_k`, `min_p`,
         `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
         `length_penalty`, `min_tokens`, `seed`, `stop`, `reasoning_effort`,

@@ -108,7 +108,7 @@ class Publisher:
             await spool.wait()
             if spool.untaken < BATCH and not self._flushing:
                 await asyncio.sleep(GATHER_S)
-            self._batch = await spool.take(BATCH)
+            self._batch = spool.take(BATCH)
 
     async def _publish(
         self, channel: AbstractChannel, exchange: AbstractExchange

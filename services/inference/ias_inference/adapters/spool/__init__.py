@@ -1,7 +1,6 @@
 """The spool: usage events on disk until RabbitMQ has confirmed them.
 
-`spool` is the port, `writer` the thread that commits, `file` the SQLite file, `events` the
-mapping to the contract.
+`spool` is the port, `file` the SQLite file, `events` the mapping to the contract.
 """
 
 from ias_inference.adapters.spool.file import SpooledEvent

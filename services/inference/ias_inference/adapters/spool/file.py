@@ -1,5 +1,6 @@
-"""The SQLite file of the spool. Used by one thread, and by one process at a time."""
+"""The SQLite file of the spool. Used by one event loop, and by one process at a time."""
 
+import fcntl
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ _SCHEMA = (
 )
 _Row = TypeVar("_Row")
 _ROWS_PER_STATEMENT = 500
-_WAL_PAGES = 8000
-"""Checkpoint of the WAL after 32 MB: each costs an fsync, and a record may have to wait for it."""
+_WAL_BYTES = 16 * 1024 * 1024
+"""About the size from which the WAL is moved into the file."""
+_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class SpoolFile:
     """WAL mode with synchronous=NORMAL: a commit survives `kill -9`, since it is in the kernel's
     hands. It may not survive a power cut; synchronous=FULL would, at an fsync for each commit
     (1 to 10 ms on common disks).
+
+    A commit of the loop's connection is a write into the page cache, some 15 µs, with no fsync.
+    Those are left to `move_wal`, which a thread calls, over a connection of its own.
     """
 
     def __init__(self, path: str, interrupted: Callable[[bytes], bytes]) -> None:
@@ -55,25 +60,33 @@ class SpoolFile:
         """
         self.path = path
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._lock = open(path + ".lock", "w")  # noqa: SIM115 - held until close
         try:
-            self._db = sqlite3.connect(
-                path, timeout=0, isolation_level=None, check_same_thread=False
-            )
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"The spool {path} is in use by another process.") from error
+        try:
+            self._db, self._mover = self._connect(), self._connect(timeout_s=5)
             self._prepare(interrupted)
         except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise RuntimeError(f"The spool {path} is in use by another process.") from error
             raise OSError(f"The spool {path} can't be opened: {error}") from error
+        self._unmoved_bytes = 0
         (self.count, self.size_bytes, self.last_seq) = self._db.execute(
             "SELECT count(*), coalesce(sum(length(body)), 0), coalesce(max(seq), 0) FROM events"
         ).fetchone()
 
-    def _prepare(self, interrupted: Callable[[bytes], bytes]) -> None:
-        db = self._db
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    def _connect(self, timeout_s: float = 0) -> sqlite3.Connection:
+        # Opened in a thread, so as not to hold up the loop that uses it.
+        db = sqlite3.connect(
+            self.path, timeout=timeout_s, isolation_level=None, check_same_thread=False
+        )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        return db
+
+    def _prepare(self, interrupted: Callable[[bytes], bytes]) -> None:
+        db = self._db
         db.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             db.execute(statement)
@@ -83,11 +96,9 @@ class SpoolFile:
         db.execute("COMMIT")
 
     def write(self, changes: Changes) -> None:
-        """All or nothing. Raises sqlite3.Error when it can't be written.
-
-        Each statement holds many rows: sqlite3 gives up Python's lock for every step, and to get
-        it back from a busy event loop can take milliseconds.
-        """
+        """All or nothing. Raises sqlite3.Error when it can't be written; see `is_busy`."""
+        # Roughly: a commit writes the pages that its rows are on, and one or two more.
+        self._unmoved_bytes += 2 * _PAGE_BYTES + sum(len(event.body) for event in changes.events)
         alone = not (changes.checkpoints or changes.ended or changes.removed)
         if alone and len(changes.events) <= _ROWS_PER_STATEMENT:
             self._insert(changes.events)  # a transaction of its own
@@ -122,9 +133,24 @@ class SpoolFile:
             [value for event in events for value in (event.seq, event.body)],
         )
 
+    @property
+    def wants_move(self) -> bool:
+        """Whether the WAL has grown so long that `move_wal` should be called."""
+        return self._unmoved_bytes >= _WAL_BYTES
+
+    def move_wal(self) -> None:
+        """Moves the WAL into the file and lets it begin anew; for a thread, since it waits for
+        the disk. Meanwhile a commit can fail, and be tried again a moment later (`is_busy`).
+        """
+        self._unmoved_bytes = 0
+        self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)")  # most of it, while others commit
+        self._mover.execute("PRAGMA wal_checkpoint(RESTART)")
+        # The first commit of a new WAL syncs its header: better this one than one of the loop.
+        self._mover.execute("PRAGMA user_version = 1")
+
     def shrink(self) -> None:
-        """Empties the WAL into the file, so that a full disk has some room again."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Empties the WAL into the file, so that a full disk has some room again; for a thread."""
+        self._mover.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def read(self, after: int, limit: int) -> list[SpooledEvent]:
         """The next events in order."""
@@ -134,8 +160,17 @@ class SpoolFile:
         return [SpooledEvent(seq, body) for seq, body in rows.fetchall()]
 
     def close(self) -> None:
-        """Closes the file and gives up the lock."""
-        self._db.close()
+        """Moves what is in the WAL, closes the file and gives up the lock."""
+        try:
+            self._mover.close()
+            self._db.close()
+        finally:
+            self._lock.close()
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether a commit failed only because `move_wal` had the file for a moment."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # of which there are kinds
 
 
 def _marks(one: str, count: int) -> str:

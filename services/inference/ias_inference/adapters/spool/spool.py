@@ -1,29 +1,35 @@
-"""The port `UsageRecorder`, and what the publisher takes from it."""
+"""The port `UsageRecorder`, and what the publisher takes from it.
+
+What is recorded in one turn of the event loop is committed by the loop itself, at the end of
+the turn. A thread would be handed every event, and hand back every answer; against one that
+gathered events for 2 ms this took the median request from 3.7 to 1.8 ms, and a third off the
+CPU of a request under load. The loop never waits for the disk: see SpoolFile.
+"""
 
 import asyncio
+import sqlite3
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
+
+import structlog
 
 from ias_inference.adapters.spool import metrics
 from ias_inference.adapters.spool.events import interrupted, to_body
-from ias_inference.adapters.spool.file import SpooledEvent, SpoolFile
-from ias_inference.adapters.spool.writer import (
-    Checkpoint,
-    Final,
-    Job,
-    Read,
-    Removal,
-    Report,
-    Stop,
-    Writer,
-)
+from ias_inference.adapters.spool.file import Changes, SpooledEvent, SpoolFile, is_busy
 from ias_inference.domain.usage import Usage
 from ias_runtime.errors import Unavailable
+
+log = structlog.get_logger()
 
 WINDOW = 10_000
 """Events kept in memory for the publisher; beyond that they are read from the file again."""
 ROW_BYTES = 16
 """What an event costs in the file beyond its body."""
+RETRY_S = 0.5
+"""How often a failed commit is tried again."""
+BUSY_S = 0.002
+"""How soon, when the file was only busy."""
 
 
 class Spool:
@@ -40,7 +46,16 @@ class Spool:
         self._count = 0
         self._size_bytes = 0
         self._failing = False
-        self._writer: Writer | None = None
+        self._file: SpoolFile | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._changes = Changes()
+        """For the next commit."""
+        self._waiting: list[asyncio.Future[None]] = []
+        """Who waits for it."""
+        self._due = False
+        """Whether a commit is to come."""
+        self._upkeep: asyncio.Task[None] | None = None
+        """What a thread does with the file at present."""
         self._checkpointed: set[str] = set()
         self._ready: deque[SpooledEvent] = deque()
         self._taken = 0
@@ -49,18 +64,19 @@ class Spool:
         """The last one that was confirmed."""
         self._stored = 0
         """The last one in the file."""
+        self._recorded = 0
+        """The last one that was given a number."""
         self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> "Spool":
         """Raises RuntimeError when another process uses the file, OSError when it can't be used."""
-        file = await asyncio.to_thread(SpoolFile, self._path, interrupted)
+        self._loop = asyncio.get_running_loop()
+        file = self._file = await asyncio.to_thread(SpoolFile, self._path, interrupted)
         self._count, self._size_bytes = file.count, file.size_bytes + file.count * ROW_BYTES
-        self._stored = file.last_seq
+        self._stored = self._recorded = file.last_seq
         if self._count:
             self._arrived.set()
         self._show()
-        self._writer = Writer(file, asyncio.get_running_loop(), self._note)
-        self._writer.start()
         return self
 
     async def __aexit__(
@@ -69,11 +85,15 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        writer, self._writer = self._writer, None
-        assert writer is not None
-        writer.jobs.put(Stop())
-        await asyncio.to_thread(writer.join)
-        await asyncio.sleep(0)  # the last report
+        if self._upkeep is not None:
+            await self._upkeep
+        self._commit()
+        file, self._file = self._file, None
+        assert file is not None
+        try:
+            await asyncio.to_thread(file.close)
+        except sqlite3.Error as failure:
+            log.error("spool not closed cleanly", error=str(failure))
 
     def check(self) -> None:
         """See the port."""
@@ -81,42 +101,103 @@ class Spool:
             self._failing
             or self._count >= self._max_events
             or self._size_bytes >= self._max_bytes
-            or self._writer is None
+            or self._file is None
         ):
             raise _full()
 
     def checkpoint(self, usage: Usage) -> None:
         """See the port."""
         self._checkpointed.add(usage.event_id)
-        self._put(Checkpoint(usage.event_id, to_body(usage)))
+        self._changes.checkpoints[usage.event_id] = to_body(usage)
+        self._commit_soon()
 
     async def record(self, usage: Usage) -> None:
         """See the port. What could not be written is kept, and written when there is room."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done = self._loop.create_future()
         event_id = usage.event_id
-        checkpointed = event_id in self._checkpointed
-        if checkpointed:
+        self._recorded += 1
+        self._changes.events.append(SpooledEvent(self._recorded, to_body(usage)))
+        if event_id in self._checkpointed:
             self._checkpointed.discard(event_id)
-        self._put(Final(event_id, to_body(usage), checkpointed, done))
+            self._changes.checkpoints.pop(event_id, None)
+            self._changes.ended.append(event_id)
+        self._waiting.append(done)
+        self._commit_soon()
         await done
 
-    def _put(self, job: Job) -> None:
-        if self._writer is None:
+    def _commit_soon(self, delay_s: float = 0.0) -> None:
+        if self._file is None:
             raise _full()
-        self._writer.jobs.put(job)
+        if self._due:
+            return
+        self._due = True
+        if delay_s:
+            self._loop.call_later(delay_s, self._commit)
+        else:
+            self._loop.call_soon(self._commit)
 
-    def _note(self, report: Report) -> None:
-        if report.failed:
-            metrics.FAILURES.inc()
-        self._failing = report.failed
-        for done in report.waiting:
+    def _commit(self) -> None:
+        file, changes = self._file, self._changes
+        self._due = False
+        if file is None or not changes:
+            return
+        try:
+            file.write(changes)
+        except Exception as error:  # whatever it is: what was used must not be forgotten
+            if isinstance(error, sqlite3.Error) and is_busy(error):
+                self._commit_soon(BUSY_S)
+            else:
+                self._fail(file, error)
+            return
+        if self._failing:
+            log.info("spool can be written again", path=self._path)
+            self._failing = False
+        self._changes = Changes()
+        self._note(changes.events)
+        self._tell(None)
+        if file.wants_move and self._upkeep is None:
+            self._upkeep = self._loop.create_task(self._move_wal(file))
+
+    def _fail(self, file: SpoolFile, error: Exception) -> None:
+        """Keeps the changes, tells who waits, and tries again after a while."""
+        if not self._failing:
+            log.error("spool can't be written", path=self._path, error=repr(error))
+        self._failing = True
+        metrics.FAILURES.inc()
+        self._tell(error)
+        self._due = True  # by the retry alone
+        self._upkeep = self._loop.create_task(self._retry(file, self._upkeep))
+
+    async def _retry(self, file: SpoolFile, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        await asyncio.sleep(RETRY_S)
+        await self._in_thread(file.shrink)
+        self._upkeep = None
+        self._commit()
+
+    async def _move_wal(self, file: SpoolFile) -> None:
+        await self._in_thread(file.move_wal)
+        self._upkeep = None
+
+    async def _in_thread(self, upkeep: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(upkeep)
+        except sqlite3.Error as error:
+            log.warning("spool not tidied up", path=self._path, error=str(error))
+
+    def _tell(self, error: Exception | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
             if done.done():
                 continue
-            if report.failed:
-                done.set_exception(_full())
-            else:
+            if error is None:
                 done.set_result(None)
-        for event in report.written:
+            else:
+                done.set_exception(_full())
+
+    def _note(self, written: list[SpooledEvent]) -> None:
+        for event in written:
             self._count += 1
             self._size_bytes += len(event.body) + ROW_BYTES
             # In memory only while it follows on what is there: else the file has the order.
@@ -124,12 +205,9 @@ class Spool:
             if last == event.seq - 1 and len(self._ready) < WINDOW:
                 self._ready.append(event)
             self._stored = event.seq
-        if report.written:
+        if written:
             self._arrived.set()
             self._show()
-        for asked, events in report.read:
-            if not asked.done():
-                asked.set_result(events)
 
     def _show(self) -> None:
         metrics.EVENTS.set(self._count)
@@ -144,14 +222,12 @@ class Spool:
         """Returns when there is an event to take."""
         await self._arrived.wait()
 
-    async def take(self, limit: int) -> list[SpooledEvent]:
+    def take(self, limit: int) -> list[SpooledEvent]:
         """The next events, in the order of their recording; none when all were taken."""
         if self._ready:
             batch = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
-        elif self._taken < self._stored:
-            done: asyncio.Future[list[SpooledEvent]] = asyncio.get_running_loop().create_future()
-            self._put(Read(self._taken, limit, done))
-            batch = await done
+        elif self._taken < self._stored and self._file is not None:
+            batch = self._read(self._file, limit)
         else:
             batch = []
         if batch:
@@ -160,9 +236,17 @@ class Spool:
             self._arrived.clear()
         return batch
 
+    def _read(self, file: SpoolFile, limit: int) -> list[SpooledEvent]:
+        try:
+            return file.read(self._taken, limit)
+        except sqlite3.Error as error:
+            log.error("spool can't be read", path=self._path, error=str(error))
+            return []
+
     def remove(self, batch: list[SpooledEvent]) -> None:
         """Forgets events that RabbitMQ confirmed."""
-        self._put(Removal(batch[0].seq, batch[-1].seq))
+        self._changes.removed.append((batch[0].seq, batch[-1].seq))
+        self._commit_soon()
         self._removed = batch[-1].seq
         self._count -= len(batch)
         self._size_bytes -= sum(len(event.body) + ROW_BYTES for event in batch)

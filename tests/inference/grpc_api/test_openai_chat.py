@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ias_inference.domain.errors import InvalidRequest
-from ias_inference.grpc_api import openai_body
-from ias_inference.grpc_api.openai_body import parse
+from ias_inference.grpc_api import openai_chat
+from ias_inference.grpc_api.openai_chat import parse
 from ias_inference.grpc_api.openai_errors import to_openai
 
 GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -144,7 +145,8 @@ def test_a_number_beyond_all_numbers_names_its_field() -> None:
 
 
 def test_missing_fields_are_named() -> None:
-    assert refused(b"{}").field == "messages"
+    assert refused(b"{}").field == "model"
+    assert refused(b'{"model":"m"}').field == "messages"
     assert refused(json.dumps({"messages": GOOD["messages"]}).encode()).field == "model"
 
 
@@ -159,8 +161,7 @@ def test_missing_fields_are_named() -> None:
         "mm_processor_kwargs",
         "add_generation_prompt",
         "continue_final_message",
-        "guided_regex",
-        "structured_outputs",
+        "guided_grammar",
         "logits_processors",
         "vllm_xargs",
         "made_up",
@@ -242,13 +243,13 @@ def test_everything_that_openai_defines_passes() -> None:
     request = parse(json.dumps(forwarded | ours).encode(), "application/json")
     assert request.streamed
     assert request.include_usage
-    assert json.loads(openai_body.msgspec.json.encode(request.body)) == forwarded
+    assert json.loads(msgspec.json.encode(request.body)) == forwarded
     assert [turn.text for turn in request.turns] == ["Be kind.", "Be brief.", "a\nb", "", "5"]
     assert (request.max_tokens, request.n, request.seed, request.stop) == (7, 2, -5, ["a", "b"])
 
 
 def test_nulls_are_as_good_as_absent() -> None:
-    nothing = dict.fromkeys(openai_body.Body.__struct_fields__)
+    nothing = dict.fromkeys(openai_chat.Body.__struct_fields__)
     request = parse(json.dumps(nothing | GOOD).encode(), "")
     assert not request.streamed
     assert (request.max_tokens, request.n) == (None, 1)
