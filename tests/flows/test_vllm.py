@@ -5,17 +5,22 @@ import json
 import os
 import re
 import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx2 as httpx
 import openai
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ias_flow import Flow, Team
 from ias_test_servers import TestServers
+from ias_testing import free_address
 
-from ias_dev import model, up
+from ias_dev import keys, model, up
 from ias_dev.report import Report
 from ias_dev.settings import HOST
 
@@ -177,6 +182,97 @@ async def test_a_tool_is_called(client: openai.AsyncOpenAI, streamed: bool) -> N
         name, arguments = call.function.name, call.function.arguments
     assert name == "set_colour"
     assert json.loads(arguments)["colour"] in ("red", "green")
+
+
+async def test_completions_responses_and_tokens(
+    vllm: Flow, team: Team, client: openai.AsyncOpenAI
+) -> None:
+    asked: dict[str, Any] = {"model": NAME, "prompt": "Once upon a time", "max_tokens": 9}
+    asked |= {"seed": 3, "extra_body": GO_ON}
+    whole = await client.completions.create(**asked)
+    pieces = [piece async for piece in await client.completions.create(**asked, stream=True)]
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text != ""
+    two = await client.completions.create(**asked | {"prompt": ["One.", "And two."]}, logprobs=1)
+    assert [choice.index for choice in two.choices] == [0, 1]
+    response = await client.responses.create(model=NAME, input="Hello!", max_output_tokens=16)
+    assert response.usage is not None
+    events = [
+        event
+        async for event in await client.responses.create(
+            model=NAME, input="Hello!", max_output_tokens=16, stream=True
+        )
+    ]
+    assert events[0].type == "response.created"
+    (last,) = [event for event in events if event.type == "response.completed"]
+    assert last.response.usage is not None
+    tokens = await client.post(
+        "/tokenize", body={"model": NAME, "prompt": "Once upon a time"}, cast_to=httpx.Response
+    )
+    assert whole.usage is not None
+    assert two.usage is not None
+    assert tokens.json()["count"] == whole.usage.prompt_tokens
+    prompt = 2 * whole.usage.prompt_tokens + two.usage.prompt_tokens
+    completion = 2 * whole.usage.completion_tokens + two.usage.completion_tokens
+    for usage in (response.usage, last.response.usage):
+        prompt += usage.input_tokens
+        completion += usage.output_tokens
+    await vllm.usage_becomes(team, (5, prompt, completion), seconds=10)
+
+
+@pytest.fixture(scope="module")
+def embedding(vllm: Flow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A second adapter beside the stack's, with the tiny embedding model; half a minute."""
+    name, address = "tiny-embed", free_address()
+    served = model.Served(str(ROOT / ".cache" / "vllm" / name))
+    program = model.program(vllm.settings, keys.load(vllm.settings.folder), served)
+    folder = tmp_path_factory.mktemp(name)
+    environment = {
+        **os.environ,
+        **program.environment,
+        "IAS_INFERENCE_LISTEN": address,
+        "IAS_INFERENCE_METRICS_LISTEN": "",
+        "IAS_INFERENCE_SPOOL": str(folder / "spool.db"),
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(program.command, env=environment, stdout=log, stderr=log)
+    try:
+        with grpc.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
+            deadline = time.monotonic() + 120
+            while (
+                health.Check(request, timeout=60, wait_for_ready=True).status
+                != health_pb2.HealthCheckResponse.SERVING
+            ):
+                assert process.poll() is None, (folder / "log").read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        vllm.admin("model", "add", name, "--engine", "vllm", "--backend", f"grpc://{address}")
+        yield name
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def test_embeddings_as_floats_and_base64(
+    vllm: Flow, embedding: str, team: Team, client: openai.AsyncOpenAI
+) -> None:
+    async def served() -> None:
+        await client.embeddings.create(model=embedding, input="warm", encoding_format="float")
+
+    await vllm.eventually(served, openai.APIStatusError, seconds=10)
+    texts = ["budgets are hard", "usage is exact"]
+    floats = await client.embeddings.create(model=embedding, input=texts, encoding_format="float")
+    # The client asks for base64 by itself, and decodes it.
+    decoded = await client.embeddings.create(model=embedding, input=texts)
+    assert [len(item.embedding) for item in floats.data] == [128, 128]
+    for one, other in zip(floats.data, decoded.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, rel=1e-5)
+    with pytest.raises(openai.BadRequestError, match="tiny-embed.*chat completions"):
+        await client.chat.completions.create(model=embedding, messages=SAID)
+    warm = await client.embeddings.create(model=embedding, input="warm", encoding_format="float")
+    prompt = 2 * floats.usage.prompt_tokens + 2 * warm.usage.prompt_tokens
+    await vllm.usage_becomes(team, (4, prompt, 0), seconds=10)
 
 
 async def test_what_is_too_long_is_refused_with_the_exact_count(client: openai.AsyncOpenAI) -> None:
