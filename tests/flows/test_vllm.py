@@ -268,7 +268,7 @@ async def test_embeddings_as_floats_and_base64(
     assert [len(item.embedding) for item in floats.data] == [128, 128]
     for one, other in zip(floats.data, decoded.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, rel=1e-5)
-    with pytest.raises(openai.BadRequestError, match="tiny-embed.*chat completions"):
+    with pytest.raises(openai.BadRequestError, match=r"tiny-embed.*chat completions"):
         await client.chat.completions.create(model=embedding, messages=SAID)
     warm = await client.embeddings.create(model=embedding, input="warm", encoding_format="float")
     prompt = 2 * floats.usage.prompt_tokens + 2 * warm.usage.prompt_tokens
