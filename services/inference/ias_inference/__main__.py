@@ -32,8 +32,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="watch over the parent", daemon=True).start()
 
 
+def _schedule_at_once() -> None:
+    """Takes back `tuning.prefer_throughput`, which a child inherits.
+
+    The engine core and its worker hand every step to each other: what makes them wait their turn
+    costs throughput (0.7 × of a bare server instead of more than 1 ×), where it gains some in a
+    gRPC server.
+    """
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 if multiprocessing.parent_process() is not None:  # such a child imports this module anew
     _end_with_parent()
+    _schedule_at_once()
 
 
 def main() -> None:
