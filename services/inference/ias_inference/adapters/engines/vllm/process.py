@@ -25,6 +25,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from ias_inference.adapters.engines.vllm import SUPPORTED
+from ias_inference.adapters.engines.vllm.children import ADAPTER
 from ias_inference.adapters.engines.vllm.metered import MeteredClient
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ _ENVIRONMENT = {
 def arguments_of(flags: Sequence[str]) -> Namespace:
     """vLLM's own flags, checked as `vllm serve` would. Ends the program for wrong ones."""
     parser = make_arg_parser(FlexibleArgumentParser(prog="ias-inference serve --engine vllm"))
-    arguments = parser.parse_args(list(flags))
+    arguments: Namespace = parser.parse_args(list(flags))
     validate_parsed_serve_args(arguments)
     return arguments
 
@@ -55,6 +56,7 @@ class Process:
     def __init__(self, flags: Sequence[str]) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        os.environ[ADAPTER] = str(os.getpid())
         self.arguments = arguments_of(flags)
         self.llm: AsyncLLM
         self.state: Any

@@ -93,12 +93,12 @@ class Rendering:
         self.max_characters = context * max(1, tokenizer.max_chars_per_token)
         try:
             self._prepare_template(tokenizer)
-            differs = [trial for trial in _TRIALS if not await self._same(trial)]
+            differs = [str(trial) for trial in _TRIALS if not await self._same(trial)]
         except Exception as error:  # whatever it is, vLLM's own way remains
             differs = [repr(error)]
         if differs:
             self._template = None
-            log.warning("chats are rendered by vLLM's own, slower way", differs=str(differs[0]))
+            log.warning("chats are rendered by vLLM's own, slower way", differs=differs[0])
 
     def _prepare_template(self, tokenizer: Any) -> None:
         online = self._online

@@ -55,9 +55,9 @@ class Generation:
     def open(self) -> None:
         """Takes vLLM's serving objects in hand. The process has been started."""
         state = self._process.state
-        self._chat = getattr(state, "openai_serving_chat", None)
-        self._completion = getattr(state, "openai_serving_completion", None)
-        self._responses = getattr(state, "openai_serving_responses", None)
+        self._chat: Any = getattr(state, "openai_serving_chat", None)
+        self._completion: Any = getattr(state, "openai_serving_completion", None)
+        self._responses: Any = getattr(state, "openai_serving_responses", None)
         self._context = self._process.llm.model_config.max_model_len
         online = state.online_renderer
         for name in ("render_chat", "render_completion", "render_responses"):
@@ -267,4 +267,5 @@ def _response_event(event: Any, job: Job) -> bytes:
     if "response" in data:
         response = openai_json.object_of(data["response"])
         data = {**data, "response": Raw(_shown(response, job))}
-    return b"event: " + event.type.encode() + b"\ndata: " + answers.encode(data)
+    name: str = event.type
+    return b"event: " + name.encode() + b"\ndata: " + answers.encode(data)
