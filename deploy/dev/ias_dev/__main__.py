@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ias_dev import demo, status
 from ias_dev import down as stopping
+from ias_dev import model as real_model
 from ias_dev import up as starting
 from ias_dev.report import Report
 from ias_dev.settings import DevError, from_environment
@@ -22,12 +23,18 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @app.command()
-def up() -> None:
+def up(
+    model: Annotated[
+        str, typer.Option(help="A model to serve by vLLM: a folder, or an id; none for none.")
+    ] = "",
+    flags: Annotated[str, typer.Option(help="vLLM's own flags, as one word.")] = "",
+) -> None:
     """Starts the stack, or what is missing of it, and prints how to use it."""
     with _reporting_errors():
         settings = from_environment()
         report = Report(_out)
-        found = starting.up(settings, report)
+        found = starting.up(settings, report, model, flags)
+        served = real_model.chosen(settings)
         values = demo.variables(settings, found)
         report.say()
         report.say(f"IAS is ready.   Base URL     {settings.url}/v1")
@@ -38,7 +45,7 @@ def up() -> None:
             report.say(f"                {title:12} {email}  {password}")
         report.say(f"                All of it    {settings.dotenv}")
         report.say()
-        report.say(demo.curl(settings, found))
+        report.say(demo.curl(settings, found, served.name if served else demo.MODEL))
         report.say()
         report.say("Stop it with `make dev-down`.")
 

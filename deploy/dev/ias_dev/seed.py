@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf import field_mask_pb2
 from ias.access.v1 import access_pb2
 from ias.identity.v1 import (
     api_keys_pb2,
@@ -98,6 +99,26 @@ def _model(channel: grpc.Channel, admin: Metadata) -> None:
     )
     stub = models_pb2_grpc.ModelServiceStub(channel)
     _unless_exists(stub.CreateModel, models_pb2.CreateModelRequest(model=model), admin)
+
+
+def register(settings: Settings, known: Keys, name: str, url: str) -> None:
+    """A model that an adapter process of its own serves, at that URL alone."""
+    with grpc.insecure_channel(settings.grpc_target) as channel:
+        admin = _login(channel, BOOTSTRAP_EMAIL, known.admin_password)
+        backend = models_pb2.Backend(
+            engine=models_pb2.ENGINE_KIND_VLLM, url=url, upstream_model=name
+        )
+        model = models_pb2.Model(name=name, backends=[backend])
+        stub = models_pb2_grpc.ModelServiceStub(channel)
+        _unless_exists(stub.CreateModel, models_pb2.CreateModelRequest(model=model), admin)
+        found = stub.GetModel(
+            models_pb2.GetModelRequest(name=name), metadata=admin, timeout=_TIMEOUT_S
+        ).model
+        if [known.url for known in found.backends] != [url]:
+            change = models_pb2.UpdateModelRequest(
+                model=model, update_mask=field_mask_pb2.FieldMask(paths=["backends"])
+            )
+            stub.UpdateModel(change, metadata=admin, timeout=_TIMEOUT_S)
 
 
 def _user(

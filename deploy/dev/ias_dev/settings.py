@@ -42,6 +42,16 @@ class Ports:
         return self.base + 21 + SERVICES.index(name)
 
     @property
+    def vllm(self) -> int:
+        """gRPC of the adapter process of a real model."""
+        return self.base + 14
+
+    @property
+    def vllm_metrics(self) -> int:
+        """Its Prometheus metrics, vLLM's own among them."""
+        return self.base + 24
+
+    @property
     def postgres(self) -> int:
         """PostgreSQL."""
         return self.base + 32

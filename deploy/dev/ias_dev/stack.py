@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ias_dev import envoy, postgres, rabbitmq, redis, services
+from ias_dev import envoy, model, postgres, rabbitmq, redis, services
 from ias_dev.keys import Keys
 from ias_dev.programs import Program
 from ias_dev.settings import SERVICES, DevError, Settings
@@ -24,9 +24,11 @@ def servers(settings: Settings) -> list[Program]:
 
 def programs(settings: Settings, keys: Keys) -> list[Program]:
     """Everything that runs."""
+    served = model.chosen(settings)
     return [
         *servers(settings),
         *(services.program(settings, keys, name) for name in SERVICES),
+        *([model.program(settings, keys, served)] if served else []),
         envoy.program(settings),
         envoy.watch_program(settings, keys),
     ]

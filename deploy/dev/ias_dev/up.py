@@ -7,6 +7,7 @@ from ias_dev import (
     demo,
     envoy,
     keys,
+    model,
     orphans,
     ports,
     postgres,
@@ -25,10 +26,14 @@ from ias_dev.settings import SERVICES, Settings
 from ias_dev.supervisor import Supervisor
 
 
-def up(settings: Settings, report: Report) -> demo.Demo:
-    """The whole stack, with the demo data. Raises DevError with what to do about it."""
+def up(settings: Settings, report: Report, source: str = "", flags: str = "") -> demo.Demo:
+    """The whole stack, with the demo data. Raises DevError with what to do about it.
+
+    `source` is a real model to serve as well (see `model.choose`), `flags` are for vLLM.
+    """
     settings = urls.without_own(settings)
     with stack.lock(settings):
+        served = model.choose(settings, source, flags)
         known = keys.load(settings.folder)
         supervisor = Supervisor(settings)
         with report.step("Configuration"):
@@ -42,7 +47,10 @@ def up(settings: Settings, report: Report) -> demo.Demo:
             started = supervisor.run(envoy.NAME) or started
             supervisor.run(envoy.WATCH)
             envoy.wait(settings)
-        return _ensure_demo(settings, known, report, probe=started)
+        found = _ensure_demo(settings, known, report, probe=started)
+        if served is not None:
+            _ensure_model(settings, found, supervisor, report, served)
+        return found
 
 
 def start_only_servers(settings: Settings, report: Report) -> Keys:
@@ -128,6 +136,22 @@ def _ensure_demo(settings: Settings, known: Keys, report: Report, *, probe: bool
         with report.step("A chat completion through Envoy"):
             demo.wait_for_completion(settings, found)
     return found
+
+
+def _ensure_model(
+    settings: Settings,
+    found: demo.Demo,
+    supervisor: Supervisor,
+    report: Report,
+    served: model.Served,
+) -> None:
+    """Starts the model's process, registers it, and waits until it answers."""
+    supervisor.run(model.NAME)
+    with report.step(f"vLLM loads {served.name} (log: {settings.logs / model.NAME}.log)"):
+        model.wait(settings, supervisor)
+    with report.step(f"Model {served.name}, and a completion through Envoy"):
+        seed.register(settings, found.keys, served.name, model.url(settings))
+        demo.wait_for_completion(settings, found, served.name)
 
 
 def _where(external: str, port: int) -> str:

@@ -3,9 +3,10 @@
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from google.protobuf.descriptor import FileDescriptor
 from ias.inference.v1 import (
@@ -50,9 +51,37 @@ _SETTLE_S = 5.0
 """For requests that the drain cancelled, to get their events into the spool."""
 
 
+class LocalEngine(Engine, Protocol):
+    """An engine that runs in this process, and lives and dies with it."""
+
+    async def start(self) -> None:
+        """Loads the model; the service is ready afterwards."""
+        ...
+
+    async def died(self) -> None:
+        """Returns when the engine has died, and with it the process's purpose."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends it."""
+        ...
+
+
+def vllm_engine(settings: InferenceSettings, flags: Sequence[str]) -> LocalEngine:
+    """vLLM with its own flags, not started yet. Ends the program for wrong flags."""
+    from ias_inference.adapters.engines.vllm.engine import VllmEngine
+
+    return VllmEngine(flags, settings.mesh_secret.get_secret_value())
+
+
 @asynccontextmanager
-async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
-    """The service, with everything open that it needs; closed in the reverse order."""
+async def opening(
+    settings: InferenceSettings, local: LocalEngine | None = None
+) -> AsyncIterator[server.Service]:
+    """The service, with everything open that it needs; closed in the reverse order.
+
+    `local` serves the models of the kind `vllm` that this process was started for.
+    """
     database_url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -86,6 +115,9 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
             ),
             EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
         }
+        if local is not None:
+            stack.push_async_callback(local.stop)
+            engines[EngineKind.VLLM] = local
         probes = await enter(Probes())
         serving = Serving(registry, engines, leases, spool)
         stack.push_async_callback(serving.settled, _SETTLE_S)
@@ -96,6 +128,8 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
             bindings=bindings(
                 serving, registry, leases, engines, PostgresModels(pool), prober=probes
             ),
+            start=local.start if local else None,
+            died=local.died if local else None,
         )
 
 

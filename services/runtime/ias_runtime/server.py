@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,17 @@ class Service:
     """Names beyond the bindings that reflection lists."""
     on_drain: Callable[[], None] | None = None
     """Called at once on SIGTERM, before the notice."""
+    start: Callable[[], Awaitable[None]] | None = None
+    """What takes long (loading a model): until it returns, health says NOT_SERVING."""
+    died: Callable[[], Awaitable[None]] | None = None
+    """Returns when the service can't go on. Then the process ends, to be started anew."""
+
+
+class Died(SystemExit):
+    """The service could not go on; whoever watches the process starts it anew."""
+
+    def __init__(self) -> None:
+        super().__init__(70)
 
 
 async def serve(
@@ -76,16 +87,45 @@ async def serve(
         tuning.calm_collector()
         await server.start()
         metrics.serve(service.metrics_listen)
-        await set_serving(servicer, service, health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", listen=service.listen, metrics=service.metrics_listen)
-        await stopping.wait()
-        log.info("draining", seconds=settings.drain_s)
+        died = await _until_told_to_stop(servicer, service, stopping)
+        log.info("draining", seconds=settings.drain_s, died=died)
         if service.on_drain is not None:
             service.on_drain()
         await set_serving(servicer, service, health_pb2.HealthCheckResponse.NOT_SERVING)
         await asyncio.sleep(NOTICE_S)
         await server.stop(settings.drain_s)
     log.info("stopped")
+    if died:
+        raise Died
+
+
+async def _until_told_to_stop(
+    servicer: health.aio.HealthServicer, service: Service, stopping: asyncio.Event
+) -> bool:
+    """Serves until SIGTERM; whether it was the service that could not go on instead."""
+    told = asyncio.ensure_future(stopping.wait())
+    try:
+        if service.start is not None:
+            await set_serving(servicer, service, health_pb2.HealthCheckResponse.NOT_SERVING)
+            log.info("starting", listen=service.listen, metrics=service.metrics_listen)
+            starting = asyncio.ensure_future(service.start())
+            await asyncio.wait((told, starting), return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                starting.cancel()
+                return False
+            await starting
+            tuning.calm_collector()
+        await set_serving(servicer, service, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", listen=service.listen, metrics=service.metrics_listen)
+        if service.died is None:
+            await told
+            return False
+        died = asyncio.ensure_future(service.died())
+        await asyncio.wait((told, died), return_when=asyncio.FIRST_COMPLETED)
+        died.cancel()
+        return not told.done()
+    finally:
+        told.cancel()
 
 
 def build(
