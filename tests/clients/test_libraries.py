@@ -26,7 +26,9 @@ async def test_a_chat_completes_with_its_usage(report_of, library):
 async def test_a_stream_arrives_piece_by_piece(report_of, library):
     found = (await report_of(library))["stream"]
     assert len(found["pieces"]) == 10
-    assert found["arrivals_ms"][-1] - found["arrivals_ms"][0] > 200, "each waited for the one before"
+    assert found["arrivals_ms"][-1] - found["arrivals_ms"][0] > 200, (
+        "each waited for the one before"
+    )
     assert len("".join(found["pieces"]).split()) == 10
     if library != "llama-index":  # which shows no usage of a stream
         assert found["usage"][TOKENS[library][1]] == 10

@@ -25,7 +25,9 @@ async def test_a_stream_arrives_piece_by_piece(client):
     found = await client.run("stream", "[mock tokens=10 pace_ms=40]")
     assert found["code"] == "OK"
     assert sum(1 for piece in found["pieces"] if piece) == 10
-    assert sum(gap > 20 for gap in gaps(found["arrivals_ms"])) >= 8, "each waited for the one before"
+    assert sum(gap > 20 for gap in gaps(found["arrivals_ms"])) >= 8, (
+        "each waited for the one before"
+    )
     assert found["content"] == "".join(found["pieces"])
     assert len(found["content"].split()) == 10
     assert found["completion_tokens"] == 10
