@@ -1,6 +1,7 @@
 """Clusters: where requests go, and how Envoy notices that a process is gone."""
 
 import ipaddress
+from itertools import zip_longest
 
 from ias_envoy.model import Cluster, Config, address_of
 from ias_envoy.typed import message
@@ -27,8 +28,8 @@ def cluster_config(cluster: Cluster) -> Config:
             "endpoints": [
                 {
                     "lb_endpoints": [
-                        {"endpoint": {"address": address_of(endpoint)}}
-                        for endpoint in cluster.endpoints
+                        _endpoint(endpoint, weight)
+                        for endpoint, weight in zip_longest(cluster.endpoints, cluster.weights)
                     ]
                 }
             ],
@@ -54,6 +55,11 @@ def cluster_config(cluster: Cluster) -> Config:
         # slow to answer its health check must not turn into an outage.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
     }
+
+
+def _endpoint(address: str, weight: int | None) -> Config:
+    found: Config = {"endpoint": {"address": address_of(address)}}
+    return found if weight is None else found | {"load_balancing_weight": weight}
 
 
 def _is_numeric(endpoint: str) -> bool:

@@ -65,9 +65,13 @@ class Cluster:
     endpoints: tuple[str, ...]
     """One for each process, as host:port or unix:path. Processes that share a port through
     SO_REUSEPORT would not share the load: Envoy holds one connection per worker and endpoint."""
+    weights: tuple[int, ...] = ()
+    """Shares of the requests, one for each endpoint; empty for equal ones."""
 
     def __post_init__(self) -> None:
         """Raises ValueError without endpoints, and for a malformed one."""
+        if self.weights and len(self.weights) != len(self.endpoints):
+            raise ValueError(f"cluster {self.name!r} needs a weight for each endpoint")
         if not self.endpoints:
             raise ValueError(f"cluster {self.name!r} needs an endpoint")
         for endpoint in self.endpoints:

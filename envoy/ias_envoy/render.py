@@ -30,9 +30,14 @@ def render(edge: Edge, clusters: Sequence[Cluster]) -> dict[str, Config]:
         raise ValueError("two clusters have the same name")
     return {
         BOOTSTRAP: _bootstrap(edge),
-        CLUSTERS: _resources("envoy.config.cluster.v3.Cluster", map(cluster_config, clusters)),
+        CLUSTERS: render_clusters(clusters),
         ROUTES: _resources("envoy.config.route.v3.RouteConfiguration", [route_configuration(edge)]),
     }
+
+
+def render_clusters(clusters: Sequence[Cluster]) -> Config:
+    """The content of clusters.yaml alone."""
+    return _resources("envoy.config.cluster.v3.Cluster", map(cluster_config, clusters))
 
 
 def to_yaml(content: Mapping[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ias_envoy.model import MAX_BODY_BYTES, Cluster, Edge
@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """The same for metering."""
     inference_target: str = "127.0.0.1:8093"
     """The same for inference."""
+    redis_url: SecretStr = SecretStr("")
+    """Redis, where inference publishes which models have adapters of their own; for `watch`."""
 
     def edge(self, directory: Path) -> Edge:
         """The front door, its files in a directory. Raises ValueError for malformed addresses."""

@@ -4,12 +4,54 @@ Clusters go first, then routes: a route must never name a cluster that isn't the
 """
 
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ias_envoy.render import BOOTSTRAP, CLUSTERS, ROUTES, to_yaml
+import redis
 
+from ias_envoy.adapters import AdapterClusters, PublishedTable, written
+from ias_envoy.model import Cluster
+from ias_envoy.render import BOOTSTRAP, CLUSTERS, ROUTES, render_clusters, to_yaml
+
+POLL_S = 0.25
 _ORDER = (BOOTSTRAP, CLUSTERS, ROUTES)
+
+
+def follow(
+    directory: Path,
+    services: Sequence[Cluster],
+    redis_url: str,
+    *,
+    going_on: Callable[[], bool] = lambda: True,
+) -> None:
+    """Keeps clusters.yaml in step with the registry of models, until `going_on` says no.
+
+    Routes stay as they are: they name no cluster of a model (see adapters). While Redis is away,
+    or empty, the clusters stay too. Raises OSError when the file can't be written.
+    """
+    adapters = AdapterClusters(written(directory))
+    table = PublishedTable(redis_url)
+    failing = False
+    held: list[Cluster] | None = None
+    while going_on():
+        try:
+            published = table.changed()
+            failing = False
+        except redis.RedisError as error:
+            published = None
+            if not failing:
+                print(f"ias-envoy: Redis is away: {error!r}", file=sys.stderr, flush=True)
+            failing = True
+        if published is not None:
+            adapters.update(published)
+        current = adapters.current()
+        if current != held and write({CLUSTERS: render_clusters([*services, *current])}, directory):
+            names = ", ".join(cluster.name for cluster in current) or "none"
+            print(f"clusters of models: {names}", flush=True)
+        held = current
+        time.sleep(POLL_S)
 
 
 def write(files: Mapping[str, Mapping[str, object]], directory: Path) -> list[str]:

@@ -175,16 +175,54 @@ class Models(Servicer, models_pb2_grpc.ModelServiceServicer):
         made = models_pb2.Model()
         made.CopyFrom(request.model)
         made.enabled = True
-        if made.backend.api_key:
-            made.backend.api_key = "********"
-        self.ias.models[made.name] = made
+        self._store(made)
         return models_pb2.CreateModelResponse(model=made)
+
+    def _store(self, model):
+        for backend in model.backends:
+            backend.weight = backend.weight or 1
+            backend.upstream_model = backend.upstream_model or model.name
+            backend.api_key = "********" if backend.api_key else ""
+        model.backend.CopyFrom(model.backends[0])
+        self.ias.models[model.name] = model
+
+    def UpdateModel(self, request, context):
+        self.ias.requests.append(request)
+        model = self._found(request.model.name, context)
+        for path in request.update_mask.paths:
+            model.ClearField(path)
+        asked = models_pb2.Model()
+        asked.CopyFrom(request.model)
+        asked.ClearField("name")
+        model.MergeFrom(asked)
+        self._store(model)
+        return models_pb2.UpdateModelResponse(model=model)
+
+    def DeleteModel(self, request, context):
+        model = self._found(request.name, context)
+        del self.ias.models[model.name]
+        return models_pb2.DeleteModelResponse()
+
+    def CheckModel(self, request, context):
+        model = self._found(request.name, context)
+        checks = [
+            models_pb2.BackendCheck(
+                url=backend.url,
+                reachable="dead" not in backend.url,
+                latency_ms=1.5,
+                served_models=["up"],
+                problems=["It can't be reached."] if "dead" in backend.url else [],
+            )
+            for backend in model.backends
+        ]
+        return models_pb2.CheckModelResponse(name=model.name, backends=checks)
 
     def _found(self, name, context):
         self.ias.admin(context)
-        if name not in self.ias.models:
-            not_found(context, "model", name)
-        return self.ias.models[name]
+        for model in self.ias.models.values():
+            if name == model.name or name in model.aliases:
+                return model
+        return not_found(context, "model", name)
 
     def GetModel(self, request, context):
         return models_pb2.GetModelResponse(model=self._found(request.name, context))

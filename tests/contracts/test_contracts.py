@@ -8,6 +8,9 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from ias.access.v1 import access_pb2
 
+from ias_envoy.contract import public_services
+from ias_identity.wiring import EDGE_SERVICES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # The table of roles in the product's description, as permissions.
@@ -143,3 +146,8 @@ def test_every_reason_that_code_raises_is_in_the_contract():
     for file in (ROOT / "services").rglob("*.py"):
         for reason in re.findall(r'reason(?:: str)? ?= ?"([A-Z_]+)"', file.read_text()):
             assert reason in known, f"{file.relative_to(ROOT)} raises {reason}"
+
+
+def test_identity_knows_every_service_that_envoy_lets_clients_reach():
+    reached = {service.name for service in public_services(ROOT / "gen" / "descriptors.binpb")}
+    assert {service.full_name for service in EDGE_SERVICES} == reached

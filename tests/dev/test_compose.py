@@ -60,6 +60,7 @@ def test_no_variable_is_set_that_nobody_reads(name):
 def test_envoys_variables_are_its_own():
     known = {f"IAS_{field.upper()}" for field in EnvoySettings.model_fields}
     assert set(variables("envoy")) <= known
+    assert set(variables("envoy-watch")) == set(variables("envoy")) | {"IAS_REDIS_URL"}
 
 
 def test_what_is_waited_for_exists():

@@ -5,7 +5,13 @@ from typing import Any
 
 import grpc
 import pytest
-from ias.inference.v1 import chat_pb2, chat_pb2_grpc
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    chat_pb2_grpc,
+    completions_pb2,
+    embeddings_pb2,
+)
 from ias_front import Front, denied, model_of
 
 GOOD = (("authorization", "Bearer good"),)
@@ -21,6 +27,26 @@ async def test_a_typed_chat_is_routed_by_its_model(front: Front) -> None:
         response = await stub.Chat(chat_pb2.ChatRequest(model="org/m"), metadata=GOOD)
     assert response.id == "1"
     assert [model_of(check) for check in front.authorization.checks] == ["org/m"]
+
+
+NAMING: dict[str, Any] = {
+    "ChatService/Chat": chat_pb2.ChatRequest,
+    "ChatService/StreamChat": chat_pb2.StreamChatRequest,
+    "CompletionService/Complete": completions_pb2.CompleteRequest,
+    "CompletionService/StreamComplete": completions_pb2.StreamCompleteRequest,
+    "EmbeddingService/Embed": embeddings_pb2.EmbedRequest,
+    "CatalogService/GetAvailableModel": catalog_pb2.GetAvailableModelRequest,
+}
+
+
+@pytest.mark.parametrize("method", NAMING)
+async def test_identity_sees_the_model_of_every_typed_call(front: Front, method: str) -> None:
+    request = NAMING[method](model="org/m").SerializeToString()
+    async with front.channel() as channel:
+        call = channel.unary_stream(f"/ias.inference.v1.{method}")(request, metadata=GOOD)
+        assert [message async for message in call] == [b""]
+    assert [model_of(check) for check in front.authorization.checks] == ["org/m"]
+    assert front.reached == [f"/ias.inference.v1.{method}"]
 
 
 async def test_a_typed_stream_comes_piece_by_piece(front: Front) -> None:

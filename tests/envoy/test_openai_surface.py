@@ -92,6 +92,24 @@ async def test_identity_sees_the_model_whatever_the_charset(
 
 
 @pytest.mark.parametrize(
+    "path",
+    ["completions", "responses", "embeddings", "rerank", "score", "tokenize", "detokenize"],
+)
+async def test_every_path_is_routed_by_its_model_and_reaches_its_method(
+    front: Front, path: str
+) -> None:
+    body = b'{ "model": "org/m", "x": 1.50 }'
+    headers = {"content-type": "application/json"}
+    async with front.ask("POST", f"/v1/{path}", data=body, headers=headers) as answer:
+        assert answer.status == 200
+    assert [model_of(check) for check in front.authorization.checks] == ["org/m"]
+    [call] = front.inference.calls
+    method = call.method.rpartition("/")[2].lower().removeprefix("create")
+    assert path.removesuffix("s") == method.removesuffix("s")
+    assert httpbody_pb2.HttpBody.FromString(call.request).data == body
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",

@@ -11,7 +11,16 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from grpc_status import rpc_status
-from ias.inference.v1 import chat_pb2, chat_pb2_grpc
+from ias.inference.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
+    completions_pb2,
+    completions_pb2_grpc,
+    embeddings_pb2,
+    embeddings_pb2_grpc,
+)
 
 
 def request(kind, text: str, model: str):
@@ -96,13 +105,54 @@ async def test_a_client_that_leaves_frees_the_engine(stack, chat):
     await stack.mock_idle(seconds=2)
 
 
+async def test_completions_embeddings_and_the_catalog_are_typed_too(stack):
+    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+        completions = completions_pb2_grpc.CompletionServiceStub(channel)
+        ask = {"model": stack.model, "text": "Once"}
+        whole = await completions.Complete(
+            completions_pb2.CompleteRequest(**ask), metadata=key(stack)
+        )
+        stream = completions.StreamComplete(
+            completions_pb2.StreamCompleteRequest(**ask), metadata=key(stack)
+        )
+        pieces = [piece async for piece in stream]
+        assert "".join(piece.text for piece in pieces) == whole.text
+        assert pieces[-1].usage == whole.usage
+        embed = embeddings_pb2.EmbedRequest(model=stack.model, texts=["a", "b"], dimensions=8)
+        vectors = await embeddings_pb2_grpc.EmbeddingServiceStub(channel).Embed(
+            embed, metadata=key(stack)
+        )
+        assert [len(vector.values) for vector in vectors.embeddings] == [8, 8]
+        catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
+        listed = await catalog.ListAvailableModels(
+            catalog_pb2.ListAvailableModelsRequest(), metadata=key(stack)
+        )
+        assert stack.model in {model.name for model in listed.models}
+        shown = await catalog.GetAvailableModel(
+            catalog_pb2.GetAvailableModelRequest(model=stack.model), metadata=key(stack)
+        )
+        assert shown.model in listed.models
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await catalog.GetAvailableModel(
+                catalog_pb2.GetAvailableModelRequest(model="no-such"), metadata=key(stack)
+            )
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        refused = completions_pb2.CompleteRequest(model="no-such", text="Hi")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await completions.Complete(refused, metadata=key(stack))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 def test_the_services_are_listed_by_reflection(stack):
     with grpc.insecure_channel(stack.grpc) as plain:
         channel = grpc.intercept_channel(plain, WithKey(stack.api_key))
         services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
     assert {
         "ias.identity.v1.ApiKeyService",
+        "ias.inference.v1.CatalogService",
         "ias.inference.v1.ChatService",
+        "ias.inference.v1.CompletionService",
+        "ias.inference.v1.EmbeddingService",
         "ias.metering.v1.UsageService",
     } <= services
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import httpx2 as httpx
 import openai
 
 HELLO = [{"role": "user", "content": "hello there tokens=7"}]
@@ -72,3 +73,59 @@ async def test_a_dead_server_is_a_503_that_invites_to_retry(stack):
             raise AssertionError("a dead server answered")
 
         await until(answers_503, 2)
+
+
+async def test_the_registry_is_managed_over_json_too(stack, oracle):
+    headers = {"authorization": f"Bearer {stack.admin_token()}"}
+    url = f"{stack.url}/api/v1/models"
+    async with httpx.AsyncClient(headers=headers) as http:
+
+        async def ask(method: str, path: str = "", status: int = 200, **body) -> dict:
+            answer = await http.request(method, url + path, json=body or None)
+            assert answer.status_code == status, answer.text
+            return answer.json()
+
+        backend = {"engine": "ENGINE_KIND_OPENAI", "url": oracle.url, "api_key": "s3cret"}
+        made = await ask("POST", name="rest/model", backends=[backend])
+        assert made["model"]["backends"][0]["api_key"] == "********"
+        await ask("PATCH", "/rest/model", display_name="R", default_parameters={"top_k": 3})
+        await ask("PATCH", "/rest/model?update_mask=aliases", aliases=["rest"], display_name="X")
+        found = (await ask("GET", "/rest"))["model"]
+        assert (found["name"], found["display_name"], found["aliases"]) == (
+            "rest/model",
+            "R",
+            ["rest"],
+        )
+        assert found["default_parameters"] == {"top_k": 3}
+        (checked,) = (await ask("POST", "/rest/model:check"))["backends"]
+        assert checked["reachable"]
+        wrong = await ask("PATCH", "/rest/model?update_mask=name", 400, display_name="R")
+        assert wrong["details"][0]["reason"] == "INVALID_FIELD"
+        await ask("DELETE", "/rest/model")
+        await ask("GET", "/rest/model", 404)
+        await ask("DELETE", "/rest/model", 404)
+
+
+async def test_an_alias_is_called_and_told_of_by_its_name(stack, oracle):
+    team = stack.new_team()
+    stack.admin("model", "add", "aliased", "--url", oracle.url, "--alias", "team/nickname",
+                "--default-max-output-tokens", "5")  # fmt: skip
+    async with stack.openai(team.key) as client:
+
+        async def serves() -> bool:
+            try:
+                answer = await client.chat.completions.create(
+                    model="team/nickname",
+                    messages=[{"role": "user", "content": "one two tokens=9"}],
+                )
+            except openai.NotFoundError:
+                return False
+            assert (answer.model, answer.usage.completion_tokens) == ("team/nickname", 5)
+            return True
+
+        await until(serves, 2)
+        assert {"aliased", "team/nickname"} <= {one.id async for one in client.models.list()}
+    await stack.usage_becomes(team, (1, 3, 5), seconds=15)
+    (row,) = stack.admin_json("usage", "--org", team.org, "--by", "model")
+    assert row["model"] == "aliased"
+    stack.admin("--yes", "model", "remove", "aliased")

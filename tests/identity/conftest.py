@@ -1,5 +1,6 @@
 """Identity as a whole: real Postgres, real Redis, a real gRPC channel."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -46,3 +47,19 @@ def refused() -> Callable[[Awaitable[object]], Awaitable[Refusal]]:
 def check(identity: Identity) -> Check:
     """Asks the shared identity's Check."""
     return check_of(identity)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], Awaitable[object]], object], Awaitable[None]]:
+    """Returns once asking gives what is expected; fails after the 2 s that a change may take."""
+
+    async def wait(ask: Callable[[], Awaitable[object]], expected: object) -> None:
+        found = None
+        try:
+            async with asyncio.timeout(2):
+                while (found := await ask()) != expected:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{found!r} for 2 s, expected {expected!r}") from None
+
+    return wait

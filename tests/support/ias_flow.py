@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ias.identity.v1 import (
     users_pb2_grpc,
 )
 from ias.metering.v1 import budgets_pb2, budgets_pb2_grpc
+from ias_testing import free_address
 from redis import Redis
 
 from ias_dev import dotenv, envoy, postgres, rabbitmq, redis, services
@@ -54,6 +55,28 @@ class Team:
     invitation: str
     key: str
     key_id: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An inference process beside the stack's own."""
+
+    address: str
+    metrics: str
+
+    def calls(self) -> float:
+        """Inference calls that it has handled."""
+        return inference_calls(httpx.get(f"http://{self.metrics}/metrics").text)
+
+
+def inference_calls(metrics: str) -> float:
+    """Calls of a process that ask for inference, from its metrics."""
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in metrics.splitlines()
+        if line.startswith("ias_grpc_calls_total")
+        and ("OpenAIService" in line or "ChatService" in line)
+    )
 
 
 class Flow:
@@ -248,6 +271,19 @@ class Flow:
                     total += float(line.rsplit(" ", 1)[1])
         return total
 
+    def inference_calls(self) -> float:
+        """Inference calls that the stack's own inference process has handled."""
+        return inference_calls(self._metrics("inference"))
+
+    def is_healthy(self, backend_url: str) -> bool:
+        """Whether inference sends requests to a backend of a model that has several."""
+        (value,) = re.findall(
+            rf'^ias_inference_backend_healthy{{backend="{re.escape(backend_url)}",.*}} (.+)$',
+            self._metrics("inference"),
+            re.M,
+        )
+        return float(value) == 1
+
     def _mock_metric(self, name: str) -> int:
         found = re.search(rf"^{name}(?:{{.*}})? ([\d.e+]+)$", self._metrics("inference"), re.M)
         return int(float(found[1])) if found else 0
@@ -300,6 +336,31 @@ class Flow:
         }
         wait = waits.get(program) or (lambda: services.wait(self.settings, program))
         await asyncio.to_thread(wait)
+
+    # Further processes
+
+    @contextlib.asynccontextmanager
+    async def adapter(self, folder: Path) -> AsyncIterator["Adapter"]:
+        """A second inference process, which serves models of the kind `vllm`, with the mock."""
+        address, metrics = free_address(), free_address()
+        environment = services.environment(self.settings, self._keys, "inference") | {
+            "IAS_INFERENCE_LISTEN": address,
+            "IAS_INFERENCE_METRICS_LISTEN": metrics,
+            "IAS_INFERENCE_SPOOL": str(folder / "spool.db"),
+            "IAS_INFERENCE_ENGINE": "mock",
+        }
+        command = [sys.executable, "-m", "ias_inference", "serve"]
+        with (folder / "adapter.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=os.environ | environment, stdout=log, stderr=log
+            )
+        try:
+            async with grpc.aio.insecure_channel(address) as channel:
+                await channel.channel_ready()
+            yield Adapter(address, metrics)
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, 20)
 
     # What lies about
 

@@ -99,12 +99,14 @@ class Authorization(external_auth_pb2_grpc.AuthorizationServicer):
     def __init__(self) -> None:
         self.checks: list[external_auth_pb2.CheckRequest] = []
         self.denial: external_auth_pb2.CheckResponse | None = None
+        self.upstreams = {"elsewhere": "nowhere"}
+        """Where requests for models go, if not to `inference`."""
 
     async def Check(self, request: Any, _: Any) -> external_auth_pb2.CheckResponse:
         self.checks.append(request)
         if request.attributes.request.http.headers.get("authorization") != KEY:
             return self.denial or denied(401, "invalid_api_key")
-        upstream = {"elsewhere": "nowhere"}.get(str(model_of(request)), "inference")
+        upstream = self.upstreams.get(str(model_of(request)), "inference")
         allowed = external_auth_pb2.CheckResponse()
         for name, value in (("x-ias-caller", "signed"), ("x-ias-upstream", upstream)):
             header = allowed.ok_response.headers.add()
@@ -144,6 +146,11 @@ class Front:
     inference: Recorder
     authorization: Authorization
     http: aiohttp.ClientSession = field(init=False)
+
+    @property
+    def key(self) -> list[tuple[str, str]]:
+        """The good key, as gRPC metadata."""
+        return [("authorization", KEY)]
 
     @property
     def services(self) -> list[Recorder]:

@@ -8,6 +8,7 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 
+import ias_oracle_operations
 from aiohttp import web
 
 
@@ -30,6 +31,32 @@ class Oracle:
     open_streams: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while no stream is open."""
+    silent: bool = False
+    """Whether it takes requests and answers none."""
+    stalled: int = 0
+    """Requests that it took while silent."""
+    _port: int = 0
+    _runner: web.AppRunner | None = None
+    _transports: set[asyncio.BaseTransport] = field(default_factory=set)
+
+    async def kill(self) -> None:
+        """As `kill -9` looks from outside: connections are reset, nothing listens any more."""
+        assert self._runner is not None
+        for site in list(self._runner.sites):
+            await site.stop()
+        for transport in list(self._transports):
+            transport.abort()  # type: ignore[attr-defined]
+        await self._runner.cleanup()
+        self._runner = None
+
+    async def serve(self) -> None:
+        """Serves, again after a kill."""
+        self._runner = await _run(self, self._port)
+
+    async def close(self) -> None:
+        """Ends it, if it serves."""
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     def totals(self) -> tuple[int, int, int]:
         """Requests, prompt tokens, completion tokens."""
@@ -42,18 +69,44 @@ class Oracle:
 
 async def start(port: int) -> tuple[Oracle, web.AppRunner]:
     """Serves on 127.0.0.1:port until the runner's cleanup."""
-    oracle = Oracle(url=f"http://127.0.0.1:{port}/v1")
+    oracle = Oracle(url=f"http://127.0.0.1:{port}/v1", _port=port)
     oracle.quiet.set()
+    return oracle, await _run(oracle, port)
+
+
+async def started(port: int) -> Oracle:
+    """The same, for tests that kill it and let it serve again."""
+    oracle, oracle._runner = await start(port)
+    return oracle
+
+
+async def _run(oracle: Oracle, port: int) -> web.AppRunner:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        oracle._transports.add(transport)
+        try:
+            return await _answer(oracle, request)
+        finally:
+            oracle._transports.discard(transport)
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": []})
+
     app = web.Application()
-    app.router.add_post("/v1/chat/completions", lambda request: _answer(oracle, request))
-    runner = web.AppRunner(app, handler_cancellation=True)
+    app.router.add_post("/v1/chat/completions", answer)
+    app.router.add_get("/v1/models", models)
+    ias_oracle_operations.add_routes(app, oracle)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    return oracle, runner
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    return runner
 
 
 async def _answer(oracle: Oracle, request: web.Request) -> web.StreamResponse:
     body = await request.json()
+    if oracle.silent:
+        oracle.stalled += 1
+        await asyncio.sleep(3600)
     oracle.bodies.append(body)
     oracle.headers.append(dict(request.headers))
     words = [word for message in body["messages"] for word in str(message["content"]).split()]
@@ -64,6 +117,8 @@ async def _answer(oracle: Oracle, request: web.Request) -> web.StreamResponse:
     common = {"id": "chatcmpl-oracle", "created": 1, "model": body["model"]}
     if body.get("stream"):
         return await _stream(oracle, request, common, produced, planned, steer)
+    if "take_ms" in steer:
+        await asyncio.sleep(int(steer["take_ms"]) / 1000)
     produced.completion_tokens = planned
     message = {"role": "assistant", "content": "word " * planned}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}

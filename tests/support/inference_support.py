@@ -16,15 +16,26 @@ import grpc
 import ias_testing
 from aiohttp import web
 from google.api.httpbody_pb2 import HttpBody
-from ias.inference.v1 import chat_pb2_grpc, models_pb2_grpc, openai_pb2_grpc
+from ias.inference.v1 import (
+    catalog_pb2_grpc,
+    chat_pb2_grpc,
+    completions_pb2_grpc,
+    embeddings_pb2_grpc,
+    models_pb2_grpc,
+    openai_pb2_grpc,
+)
 
 from ias_inference import wiring
+from ias_inference.adapters.engines.balanced import BalancedEngine
 from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
-from ias_inference.domain.chat import Chat
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import Backend, EngineKind, Model, ModelStore, Registry
+from ias_inference.domain.model_management import ModelStore
+from ias_inference.domain.models import Backend, EngineKind, Model, Registry
 from ias_inference.domain.ports import BudgetState, Draw
+from ias_inference.domain.serving import Serving
 from ias_inference.domain.usage import Usage
 from ias_runtime import server
 from ias_runtime.caller import Caller, CallerKind, Role
@@ -154,7 +165,7 @@ class Gateway:
     registry: Registry
     leases: FakeLeases
     recorder: MemoryRecorder
-    chat: Chat
+    serving: Serving
     channel: grpc.aio.Channel
     address: str
     models: list[Model] = field(default_factory=list)
@@ -162,8 +173,11 @@ class Gateway:
     def register(self, name: str, url: str, engine: EngineKind, **facts: Any) -> Model:
         """Puts a model into the registry in memory."""
         backend = Backend(engine, url, facts.pop("upstream_model", name), facts.pop("api_key", ""))
-        model = Model(name=name, backend=backend, create_time=RESET, **facts)
-        self.models = [known for known in self.models if known.name != name] + [model]
+        return self.put(Model(name=name, backends=(backend,), create_time=RESET, **facts))
+
+    def put(self, model: Model) -> Model:
+        """Puts a model, new or changed, into the registry in memory."""
+        self.models = [known for known in self.models if known.name != model.name] + [model]
         self.registry.replace(self.models)
         return model
 
@@ -179,6 +193,18 @@ class Gateway:
         return chat_pb2_grpc.ChatServiceStub(self.channel)  # type: ignore[return-value]
 
     @property
+    def completions(self) -> completions_pb2_grpc.CompletionServiceAsyncStub:
+        return completions_pb2_grpc.CompletionServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
+    def embeddings(self) -> embeddings_pb2_grpc.EmbeddingServiceAsyncStub:
+        return embeddings_pb2_grpc.EmbeddingServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
+    def catalog(self) -> catalog_pb2_grpc.CatalogServiceAsyncStub:
+        return catalog_pb2_grpc.CatalogServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
     def management(self) -> models_pb2_grpc.ModelServiceAsyncStub:
         return models_pb2_grpc.ModelServiceStub(self.channel)  # type: ignore[return-value]
 
@@ -186,9 +212,22 @@ class Gateway:
         self, body: Any, *, caller: Caller | None = None, content_type: str = "application/json"
     ) -> HttpAnswer:
         """What an HTTP client would see of POST /v1/chat/completions."""
+        return await self.post(
+            "CreateChatCompletion", body, caller=caller, content_type=content_type
+        )
+
+    async def post(
+        self,
+        method: str,
+        body: Any,
+        *,
+        caller: Caller | None = None,
+        content_type: str = "application/json",
+    ) -> HttpAnswer:
+        """What an HTTP client would see of the path that this RPC serves."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         who = caller or a_caller()
-        call = self.openai.CreateChatCompletion(
+        call = getattr(self.openai, method)(
             HttpBody(content_type=content_type, data=data),
             metadata=ias_testing.signed(who, x_request_id="req-1"),
         )
@@ -240,6 +279,18 @@ class HttpAnswer:
         return [json.loads(payload) for payload in payloads[:-1]]
 
     @property
+    def named_events(self) -> list[tuple[str, Any]]:
+        """The events of a response: name and payload of each."""
+        blocks = self.body.decode().split("\n\n")
+        assert blocks.pop() == ""
+        lines = [block.split("\n") for block in blocks]
+        assert all(len(pair) == 2 for pair in lines)
+        return [
+            (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
+            for name, data in lines
+        ]
+
+    @property
     def text(self) -> str:
         """What the first choice says."""
         if self.content_type == "application/json":
@@ -264,6 +315,7 @@ async def a_gateway(
     leases: FakeLeases | None = None,
     store: ModelStore | None = None,
     recorder: MemoryRecorder | None = None,
+    first_byte_s: float = 30.0,
 ) -> AsyncIterator[Gateway]:
     """The service over a real channel, with mock-gpt registered."""
     settings = ChassisSettings(
@@ -273,38 +325,47 @@ async def a_gateway(
     )
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
-    async with OpenAIEngine() as openai:
+    async with (
+        OpenAIEngine() as one,
+        Probes(timeout_s=1.0) as probes,
+        BalancedEngine(one, EngineKind.OPENAI, registry, probes, first_byte_s) as openai,
+    ):
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,
+            EngineKind.VLLM: RemoteAdapters(),
         }
-        chat = Chat(registry, engines, leases, recorder)
+        serving = Serving(registry, engines, leases, recorder)
         address = ias_testing.free_address()
-        bindings = wiring.bindings(chat, registry, leases, engines, store or NoStore())
+        bindings = wiring.bindings(
+            serving, registry, leases, engines, store or NoStore(), prober=probes
+        )
         service = server.Service("inference", address, "", bindings)
         verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)
         built, _ = server.build(settings, service, verifier)
         await built.start()
         async with grpc.aio.insecure_channel(address, options=server.OPTIONS) as channel:
-            gateway = Gateway(registry, leases, recorder, chat, channel, address)
+            gateway = Gateway(registry, leases, recorder, serving, channel, address)
             gateway.mock()
             yield gateway
         await built.stop(0)
-        await chat.settled(5)
+        await serving.settled(5)
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def an_upstream(handler: Handler) -> AsyncIterator[str]:
-    """An HTTP server whose /v1/chat/completions is `handler`; gives its base URL."""
+async def an_upstream(handler: Handler, models: Handler | None = None) -> AsyncIterator[str]:
+    """An HTTP server that answers every path by `handler`; gives its base URL."""
     app = web.Application(client_max_size=64 << 20)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return await handler(request)
 
-    app.router.add_post("/v1/chat/completions", handle)
+    if models is not None:
+        app.router.add_get("/v1/models", models)
+    app.router.add_post("/{path:.*}", handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     host, _, port = ias_testing.free_address().rpartition(":")

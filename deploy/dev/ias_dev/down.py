@@ -8,7 +8,7 @@ from ias_dev.report import Report
 from ias_dev.settings import SERVICES, Settings
 from ias_dev.supervisor import Supervisor
 
-_NAMES = ("postgres", "redis", "epmd", "rabbitmq", *SERVICES, "envoy")
+_NAMES = ("postgres", "redis", "epmd", "rabbitmq", *SERVICES, "envoy", "envoy-watch")
 
 
 def down(settings: Settings, report: Report, *, purge: bool = False) -> None:

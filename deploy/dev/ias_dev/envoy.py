@@ -5,11 +5,13 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from ias_dev import commands, programs, services, waiting
+from ias_dev import commands, programs, services, urls, waiting
+from ias_dev.keys import Keys
 from ias_dev.programs import Program
 from ias_dev.settings import HOST, Settings
 
 NAME = "envoy"
+WATCH = "envoy-watch"
 ACCESS_LOG = "access.log"
 _LONGEST_ACCESS_LOG_BYTES = 100 * 1024 * 1024
 
@@ -34,6 +36,20 @@ def program(settings: Settings) -> Program:
         ports=[settings.ports.envoy, settings.ports.envoy_admin],
         # Clusters and routes are watched while it runs; only the bootstrap needs a new start.
         digest_of=[bootstrap, _descriptors(settings)],
+    )
+
+
+def watch_program(settings: Settings, keys: Keys) -> Program:
+    """What keeps Envoy's clusters in step with the registry of models."""
+    folder = programs.folder_of(settings, NAME)
+    package = settings.root / "envoy"
+    return Program(
+        name=WATCH,
+        title="Envoy's watch over the registry",
+        folder=programs.folder_of(settings, WATCH),
+        command=[sys.executable, "-m", "ias_envoy", "watch", "--out", str(folder)],
+        environment=_environment(settings) | {"IAS_REDIS_URL": urls.redis(settings, keys)},
+        digest_of=[package, _descriptors(settings)],
     )
 
 

@@ -28,6 +28,7 @@ def programs(settings: Settings, keys: Keys) -> list[Program]:
         *servers(settings),
         *(services.program(settings, keys, name) for name in SERVICES),
         envoy.program(settings),
+        envoy.watch_program(settings, keys),
     ]
 
 

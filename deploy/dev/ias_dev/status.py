@@ -26,7 +26,7 @@ def table(settings: Settings) -> tuple[Table, bool]:
             program.name,
             state.state,
             str(state.pid or ""),
-            str(program.ports[0]),
+            str(program.ports[0]) if program.ports else "",
             _duration(state.uptime_s) if state.pid else "",
         )
     running = all(states.get(p.name, _STOPPED).state == "RUNNING" for p in wanted)

@@ -40,6 +40,7 @@ def up(settings: Settings, report: Report) -> demo.Demo:
         started = start_services(settings, known, supervisor, report)
         with report.step(f"Envoy on {settings.grpc_target}"):
             started = supervisor.run(envoy.NAME) or started
+            supervisor.run(envoy.WATCH)
             envoy.wait(settings)
         return _ensure_demo(settings, known, report, probe=started)
 

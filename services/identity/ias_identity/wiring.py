@@ -16,7 +16,14 @@ from ias.identity.v1 import (
     sessions_pb2,
     users_pb2,
 )
-from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    completions_pb2,
+    embeddings_pb2,
+    models_pb2,
+    openai_pb2,
+)
 from ias.metering.v1 import budgets_pb2, usage_pb2
 
 from ias_identity.adapters.changes import ChangePoller
@@ -32,11 +39,13 @@ from ias_identity.adapters.postgres.users import PostgresUsers
 from ias_identity.adapters.redis.attempts import RedisLoginAttempts
 from ias_identity.adapters.redis.breaker import Breaker, connect
 from ias_identity.adapters.redis.credentials import RedisCredentials
+from ias_identity.adapters.redis.model_routes import RedisModelRoutes
 from ias_identity.adapters.redis.revocations import RedisAnnouncer, RedisSubscription
 from ias_identity.adapters.uses import GatheredKeyUses
 from ias_identity.domain.access import Access
 from ias_identity.domain.api_keys import ApiKeys, KeyHasher
 from ias_identity.domain.audit import Audit
+from ias_identity.domain.model_routes import ModelRoutes
 from ias_identity.domain.organizations import Organizations
 from ias_identity.domain.sessions import Sessions
 from ias_identity.domain.tokens import AccessTokens
@@ -72,6 +81,9 @@ EDGE_SERVICES = (
     _service(usage_pb2, "UsageService"),
     _service(openai_pb2, "OpenAIService"),
     _service(chat_pb2, "ChatService"),
+    _service(completions_pb2, "CompletionService"),
+    _service(embeddings_pb2, "EmbeddingService"),
+    _service(catalog_pb2, "CatalogService"),
     _service(models_pb2, "ModelService"),
 )
 """All that Envoy serves: Check knows their rules, and reflection, which Envoy sends here, them."""
@@ -109,6 +121,8 @@ async def opening(
         )
         uses = GatheredKeyUses(PostgresKeyUses(servers.pool))
         announcer = RedisAnnouncer(client, breaker, credentials.forget)
+        models = ModelRoutes()
+        model_routes = RedisModelRoutes(client, breaker, models)
         hasher, tokens = KeyHasher(pepper), AccessTokens(pepper)
 
         organizations = Organizations(PostgresOrganizations(servers.pool))
@@ -122,9 +136,10 @@ async def opening(
         )
         api_keys = ApiKeys(PostgresApiKeys(servers.pool), organizations, hasher, announcer)
         authorization = Authorization(
-            Access(credentials, hasher, tokens, uses),
+            Access(credentials, hasher, tokens, uses, models),
             CallerSigner(settings.private_key()),
             Routes(EDGE_SERVICES),
+            models,
         )
         servicers = (
             OrganizationServicer(organizations),
@@ -133,7 +148,7 @@ async def opening(
             ApiKeyServicer(api_keys),
             AuditServicer(Audit(PostgresAuditLog(servers.pool), organizations)),
         )
-        with _running(subscription.run, poller.run, uses.run):
+        with _running(subscription.run, poller.run, uses.run, model_routes.run):
             try:
                 yield Service(
                     name="identity",

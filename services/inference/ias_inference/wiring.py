@@ -7,20 +7,38 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+from google.protobuf.descriptor import FileDescriptor
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    completions_pb2,
+    embeddings_pb2,
+    models_pb2,
+    openai_pb2,
+)
 
+from ias_inference.adapters.engines.balanced import BalancedEngine
+from ias_inference.adapters.engines.health import HEALTH_TIMEOUT_S
 from ias_inference.adapters.engines.mock import MockEngine
+from ias_inference.adapters.engines.mock_adapter import MockAdapter
 from ias_inference.adapters.engines.openai import OpenAIEngine
+from ias_inference.adapters.engines.probes import Probes
+from ias_inference.adapters.engines.remote import RemoteAdapters
 from ias_inference.adapters.leases import MeteringLeases
 from ias_inference.adapters.postgres.model_changes import ModelChanges
 from ias_inference.adapters.postgres.models import PostgresModels
 from ias_inference.adapters.publisher import Publisher
+from ias_inference.adapters.routing import RoutingPublisher
 from ias_inference.adapters.spool import Spool
-from ias_inference.domain.chat import Chat
 from ias_inference.domain.engines import Engine
-from ias_inference.domain.models import EngineKind, Models, ModelStore, Registry
+from ias_inference.domain.model_management import Models, ModelStore, Prober
+from ias_inference.domain.models import EngineKind, Registry
 from ias_inference.domain.ports import Leases
+from ias_inference.domain.serving import Serving
+from ias_inference.grpc_api.catalog import CatalogApi
 from ias_inference.grpc_api.chat import ChatApi
+from ias_inference.grpc_api.completions import CompletionApi
+from ias_inference.grpc_api.embeddings import EmbeddingApi
 from ias_inference.grpc_api.models import ModelsApi
 from ias_inference.grpc_api.openai import OpenAI
 from ias_inference.settings import InferenceSettings
@@ -52,36 +70,54 @@ async def opening(settings: InferenceSettings) -> AsyncIterator[server.Service]:
         pool = await enter(postgres.pool(database_url, application="ias-inference"))
         registry = Registry()
         await enter(ModelChanges(database_url, registry))
+        if redis_url := settings.redis_url.get_secret_value():
+            await enter(RoutingPublisher(redis_url, registry))
+        on_mock = settings.inference_engine == "mock"
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
-            EngineKind.OPENAI: await enter(OpenAIEngine()),
+            EngineKind.OPENAI: await enter(
+                BalancedEngine(
+                    await enter(OpenAIEngine()),
+                    EngineKind.OPENAI,
+                    registry,
+                    await enter(Probes(HEALTH_TIMEOUT_S)),
+                    settings.inference_first_byte_s,
+                )
+            ),
+            EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
         }
-        chat = Chat(registry, engines, leases, spool)
-        stack.push_async_callback(chat.settled, _SETTLE_S)
+        probes = await enter(Probes())
+        serving = Serving(registry, engines, leases, spool)
+        stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(
             name="inference",
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
-            bindings=bindings(chat, registry, leases, engines, PostgresModels(pool)),
+            bindings=bindings(
+                serving, registry, leases, engines, PostgresModels(pool), prober=probes
+            ),
         )
 
 
 def bindings(
-    chat: Chat,
+    serving: Serving,
     registry: Registry,
     leases: Leases,
     engines: Mapping[EngineKind, Engine],
     store: ModelStore,
+    *,
+    prober: Prober,
 ) -> list[Binding]:
     """Which servicer serves which contract."""
-    openai = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]
-    typed = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
-    models = models_pb2.DESCRIPTOR.services_by_name["ModelService"]
-    return [
-        Binding(openai, OpenAI(chat, registry, leases)),
-        Binding(typed, ChatApi(chat)),
-        Binding(models, ModelsApi(Models(store, engines))),
+    served: list[tuple[FileDescriptor, str, object]] = [
+        (openai_pb2.DESCRIPTOR, "OpenAIService", OpenAI(serving, registry, leases)),
+        (chat_pb2.DESCRIPTOR, "ChatService", ChatApi(serving)),
+        (completions_pb2.DESCRIPTOR, "CompletionService", CompletionApi(serving)),
+        (embeddings_pb2.DESCRIPTOR, "EmbeddingService", EmbeddingApi(serving)),
+        (catalog_pb2.DESCRIPTOR, "CatalogService", CatalogApi(registry)),
+        (models_pb2.DESCRIPTOR, "ModelService", ModelsApi(Models(store, engines, prober))),
     ]
+    return [Binding(file.services_by_name[name], servicer) for file, name, servicer in served]
 
 
 def migrate_database(database_url: str) -> None:

@@ -143,3 +143,74 @@ async def test_a_client_that_leaves_ends_the_engine_s_work(gateway: Gateway) -> 
     async with asyncio.timeout(2):
         event = await gateway.recorder.next_event()
     assert event.status is UsageStatus.CANCELLED
+
+
+TOOL = pb.Tool(
+    name="get_weather",
+    description="Tells the weather.",
+    parameters_json='{"type":"object","properties":{"city":{"type":"string"}}}',
+)
+
+
+async def test_a_tool_is_called_and_its_answer_given_back(gateway: Gateway) -> None:
+    request = ask("Hello", tools=[TOOL], tool_choice="get_weather")
+    answer = await gateway.typed.Chat(request, metadata=METADATA)
+    assert answer.finish_reason == pb.FINISH_REASON_TOOL_CALLS
+    (call,) = answer.message.tool_calls
+    assert call.name == "get_weather"
+    assert set(json.loads(call.arguments_json)) == {"city"}
+    streamed = pb.StreamChatRequest.FromString(request.SerializeToString())
+    pieces = [piece async for piece in gateway.typed.StreamChat(streamed, metadata=METADATA)]
+    calls = [call for piece in pieces for call in piece.tool_calls]
+    assert (calls[0].name, calls[1].name) == ("get_weather", "")
+    assert "".join(call.arguments_json for call in calls) == call.arguments_json
+    result = pb.ChatMessage(role=pb.CHAT_ROLE_TOOL, content="sunny", tool_call_id=call.id)
+    request.messages.extend([answer.message, result])
+    request.parameters.tool_choice = "auto"
+    after = await gateway.typed.Chat(request, metadata=METADATA)
+    assert after.finish_reason == pb.FINISH_REASON_STOP
+    assert after.message.content
+
+
+async def test_json_and_log_probabilities_can_be_asked_for(gateway: Gateway) -> None:
+    form = '{"type":"json_object"}'
+    request = ask(response_format_json=form, logprobs=True, top_logprobs=2)
+    answer = await gateway.typed.Chat(request, metadata=METADATA)
+    assert isinstance(json.loads(answer.message.content), dict)
+    assert "".join(one.token for one in answer.logprobs) == answer.message.content
+    assert all(len(one.top) == 2 for one in answer.logprobs)
+    assert all(one.logprob <= 0 for one in answer.logprobs)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"tools": [pb.Tool()]}, "parameters.tools[0].name"),
+        ({"tools": [pb.Tool(name="a", parameters_json="{")]}, "tools[0].parameters_json"),
+        ({"tools": [pb.Tool(name="a", parameters_json="5")]}, "tools[0].parameters_json"),
+        ({"tools": [TOOL] * 129}, "parameters.tools"),
+        ({"tools": [TOOL], "tool_choice": "other"}, "parameters.tool_choice"),
+        ({"response_format_json": "x"}, "parameters.response_format_json"),
+        ({"response_format_json": '{"type":"xml"}'}, "parameters.response_format_json"),
+        ({"response_format_json": '{"type":"json_schema"}'}, "parameters.response_format_json"),
+        ({"response_format_json": " " * 70_000 + "{}"}, "parameters.response_format_json"),
+        ({"top_logprobs": 2}, "parameters.top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "parameters.top_logprobs"),
+    ],
+)
+async def test_a_bad_parameter_is_named(
+    gateway: Gateway, parameters: dict[str, object], field: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.typed.Chat(ask(**parameters), metadata=METADATA)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in str(rpc_status.from_call(caught.value))
+    assert gateway.recorder.events == []
+
+
+async def test_a_tool_s_message_says_what_it_answers(gateway: Gateway) -> None:
+    request = ask()
+    request.messages.append(pb.ChatMessage(role=pb.CHAT_ROLE_TOOL, content="sunny"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.typed.Chat(request, metadata=METADATA)
+    assert "messages[1].tool_call_id" in (caught.value.details() or "")

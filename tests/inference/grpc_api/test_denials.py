@@ -7,7 +7,14 @@ import ias_testing
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 from ias.access.v1 import access_pb2
-from ias.inference.v1 import chat_pb2, models_pb2, openai_pb2
+from ias.inference.v1 import (
+    catalog_pb2,
+    chat_pb2,
+    completions_pb2,
+    embeddings_pb2,
+    models_pb2,
+    openai_pb2,
+)
 from inference_support import Gateway, a_caller, an_admin
 
 from ias_runtime.caller import Caller, CallerKind, Role
@@ -15,7 +22,7 @@ from ias_runtime.caller_token import HEADER, CallerSigner, MeshSigner
 
 METHODS = {
     method.full_name: method
-    for file in (openai_pb2, chat_pb2, models_pb2)
+    for file in (openai_pb2, chat_pb2, completions_pb2, embeddings_pb2, catalog_pb2, models_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -17,6 +17,7 @@ from ias_identity.domain.errors import (
     ModelNotFound,
     WrongCredentialKind,
 )
+from ias_identity.domain.model_routes import ModelRoutes
 from ias_identity.domain.ports import Credentials, KeyUses
 from ias_identity.domain.tokens import ACCESS_PREFIX, AccessTokens
 from ias_runtime.caller import Caller, CallerKind, Role
@@ -78,8 +79,14 @@ class Access:
     """Judges requests."""
 
     def __init__(
-        self, credentials: Credentials, hasher: KeyHasher, tokens: AccessTokens, uses: KeyUses
+        self,
+        credentials: Credentials,
+        hasher: KeyHasher,
+        tokens: AccessTokens,
+        uses: KeyUses,
+        models: ModelRoutes,
     ) -> None:
+        self._models = models
         self._credentials = credentials
         self._hasher = hasher
         self._tokens = tokens
@@ -110,7 +117,8 @@ class Access:
         self._check_state(found, now, f"API key {api_keys.display(ask.credential)}")
         if found.networks and not _within(ask.address, found.networks):
             raise AddressNotAllowed(ask.address)
-        if ask.model and found.allowed_models and ask.model not in found.allowed_models:
+        allowed = found.allowed_models
+        if ask.model and allowed and not self._models.allows(allowed, ask.model):
             raise ModelNotFound(ask.model)
         self._uses.used(found.id, now, ask.address)
         caller = Caller(
@@ -120,7 +128,7 @@ class Access:
             user_id=found.user_id,
             api_key_id=found.id,
             model=ask.model,
-            allowed_models=found.allowed_models,
+            allowed_models=allowed,
             address=ask.address,
         )
         return Granted(caller, found, _earliest(found.good_until, found.expires_at))

@@ -1,7 +1,8 @@
 """Envoy's ext_authz, `envoy.service.auth.v3.Authorization/Check`: the hot path of IAS.
 
 An answer is serialised once and handed out again for up to REUSE_S seconds to the same
-(credential, kind of path, model, address), unless the credential has changed since.
+(credential, kind of path, model, address), unless the credential or the routes of models have
+changed since.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import structlog
 from envoy.service.auth.v3 import external_auth_pb2
 
 from ias_identity.domain.access import Access, Ask, Credential
+from ias_identity.domain.model_routes import ModelRoutes
 from ias_identity.grpc_api.denials import deny, header
 from ias_identity.grpc_api.routes import Route, Routes, model_in
 from ias_runtime import metrics
@@ -36,10 +38,14 @@ _AnswerKey = tuple[bytes, Route, str, str]
 class Authorization:
     """Answers Envoy."""
 
-    def __init__(self, access: Access, signer: CallerSigner, routes: Routes) -> None:
+    def __init__(
+        self, access: Access, signer: CallerSigner, routes: Routes, models: ModelRoutes
+    ) -> None:
         self._access = access
         self._signer = signer
         self._find_route = routes.find
+        self._models = models
+        self._models_version = models.version
         self._answers: dict[_AnswerKey, tuple[float, Credential | None, bytes]] = {}
         # Nobody can tell a credential from this process's memory, nor aim for a collision.
         self._digest_key = os.urandom(32)
@@ -76,6 +82,9 @@ class Authorization:
             model,
             address,
         )
+        if self._models_version != self._models.version:
+            self._models_version = self._models.version
+            self._answers.clear()
         cached = self._answers.get(key)
         if cached is not None:
             until, known, answer = cached
@@ -90,6 +99,7 @@ class Authorization:
 
     async def _answer(self, key: _AnswerKey, route: Route, ask: Ask) -> bytes:
         now = time.time()
+        version = self._models.version
         try:
             if route.public:
                 caller, known, until = (
@@ -104,7 +114,7 @@ class Authorization:
         except Exception as error:
             return self._deny(error, route)
         self._ok.inc()
-        if known is None or known.live:
+        if (known is None or known.live) and version == self._models.version:
             if len(self._answers) >= _ANSWERS:
                 self._answers.pop(next(iter(self._answers)))
             self._answers[key] = (min(until, now + REUSE_S), known, answer)
@@ -112,8 +122,11 @@ class Authorization:
 
     def _allow(self, caller: Caller, route: Route) -> bytes:
         headers = [header(HEADER, self._signer.sign(caller))]
-        if route.upstream:
-            headers.append(header(UPSTREAM_HEADER, route.upstream))
+        upstream = route.upstream
+        if route.by_model and caller.model:
+            upstream = self._models.cluster_of(caller.model, caller.organization_id)
+        if upstream:
+            headers.append(header(UPSTREAM_HEADER, upstream))
         response = external_auth_pb2.CheckResponse(
             ok_response=external_auth_pb2.OkHttpResponse(
                 headers=headers, headers_to_remove=["authorization"]

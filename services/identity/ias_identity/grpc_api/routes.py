@@ -33,16 +33,19 @@ class Route:
     """Whether it is inference."""
     upstream: str = ""
     """The cluster that Envoy shall send it to, where the path alone doesn't say."""
+    by_model: bool = False
+    """Whether it goes to the cluster that serves the model asked for, rather than to `upstream`."""
 
 
 _INFERENCE = "inference"
-_OPENAI = Route(Form.OPENAI, needs_key=True, upstream=_INFERENCE)
+_OPENAI = Route(Form.OPENAI, needs_key=True, upstream=_INFERENCE, by_model=True)
+_OPENAI_READ = Route(Form.OPENAI, needs_key=True, upstream=_INFERENCE)
 _REST = Route(Form.STATUS)
 _REST_PUBLIC = Route(Form.STATUS, public=True)
 _REST_MODELS = Route(Form.STATUS, upstream=_INFERENCE)
 _GRPC = Route(Form.GRPC)
 _GRPC_PUBLIC = Route(Form.GRPC, public=True)
-_GRPC_INFERENCE = Route(Form.GRPC, needs_key=True, upstream=_INFERENCE)
+_GRPC_INFERENCE = Route(Form.GRPC, needs_key=True, upstream=_INFERENCE, by_model=True)
 _GRPC_MODELS = Route(Form.GRPC, upstream=_INFERENCE)
 _MODELS = "/api/v1/models"
 _RETRIEVE_MODEL = "/v1/models/"
@@ -66,7 +69,7 @@ class Routes:
         if content_type.startswith("application/grpc"):
             return self._grpc.get(path, _GRPC)
         if path.startswith("/v1/") or path == "/v1":
-            return _OPENAI
+            return _OPENAI if method == "POST" else _OPENAI_READ
         if path.startswith(_MODELS) and path[len(_MODELS) :][:1] in ("", "/", ":"):
             return _REST_MODELS
         if (method, path) in self._rest_public:

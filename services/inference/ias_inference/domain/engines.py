@@ -2,10 +2,53 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from ias_inference.domain.models import Backend, Model
 from ias_inference.domain.usage import Usage
+
+
+class Operation(StrEnum):
+    """What is asked of an engine; the value is what a usage event calls `operation`."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    RESPONSE = "response"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    SCORE = "score"
+    TOKENIZE = "tokenize"
+    DETOKENIZE = "detokenize"
+
+    @property
+    def generates(self) -> bool:
+        """Whether the answer has tokens of its own, to be drawn beside the prompt's."""
+        return self in _GENERATING
+
+    @property
+    def feature(self) -> str:
+        """What it is called when a model can't do it."""
+        return _FEATURES[self]
+
+    @property
+    def metered(self) -> bool:
+        """Whether it runs the model, so that tokens are drawn and an event is recorded."""
+        return self not in _UNMETERED
+
+
+_GENERATING = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.RESPONSE})
+_UNMETERED = frozenset({Operation.TOKENIZE, Operation.DETOKENIZE})
+_FEATURES = {
+    Operation.CHAT: "chat completions",
+    Operation.COMPLETION: "text completions",
+    Operation.RESPONSE: "the Responses API",
+    Operation.EMBEDDING: "embeddings",
+    Operation.RERANK: "reranking",
+    Operation.SCORE: "scoring",
+    Operation.TOKENIZE: "tokenization",
+    Operation.DETOKENIZE: "detokenization",
+}
 
 
 @dataclass(slots=True)
@@ -18,18 +61,27 @@ class Turn:
 
 
 @dataclass(slots=True)
-class ChatRequest:
-    """A chat request that was parsed, bounded and found well-formed."""
+class Request:
+    """A request that was parsed, bounded and found well-formed."""
 
+    operation: Operation
     model: str
-    turns: Sequence[Turn]
     body: Mapping[str, object]
     """What an OpenAI-compatible engine gets, by field; values are JSON that nobody looks into."""
     size_bytes: int
     """Of the request as it came; what prompt estimates are made from."""
+    streamed: bool = False
+    turns: Sequence[Turn] = ()
+    """CHAT, RESPONSE: the messages. Empty for the other operations."""
+    inputs: Sequence[str | Sequence[int]] = ()
+    """Texts or token ids. COMPLETION: the prompts; EMBEDDING: what is embedded; RERANK, SCORE:
+    the documents; TOKENIZE, DETOKENIZE: the one text."""
+    queries: Sequence[str] = ()
+    """RERANK: the query; SCORE: one for all documents, or one for each."""
     max_tokens: int | None = None
     """Tokens per answer at most, as asked for; None leaves it to the model."""
     n: int = 1
+    """Answers to each prompt."""
     seed: int | None = None
     stop: Sequence[str] = ()
     json_object: bool = False
@@ -38,6 +90,11 @@ class ChatRequest:
     """Path of the first part that is not text; empty when all is text."""
     include_usage: bool = False
     """Whether a stream ends with a chunk that holds the usage."""
+
+    @property
+    def answers(self) -> int:
+        """Answers to all prompts together."""
+        return self.n * (len(self.inputs) or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +107,10 @@ class Estimate:
     """Tokens that one answer can't exceed for reasons of the engine's own; None for unknown."""
     exact: bool = False
     """Whether the prompt was counted rather than guessed."""
+    largest_prompt: int | None = None
+    """What the longest of several prompts has; None when there is one alone."""
+    prepared: object | None = None
+    """What the engine made of the request on the way (rendered, as token ids, …); for itself."""
 
 
 @dataclass(slots=True)
@@ -57,8 +118,11 @@ class Job:
     """One request on its way through an engine."""
 
     model: Model
-    request: ChatRequest
+    backend: Backend
+    """The one of the model's that was chosen for this request."""
+    request: Request
     completion_id: str
+    """The id that the client sees, as `chatcmpl-…`."""
     created: int
     """Unix seconds."""
     usage: Usage
@@ -67,8 +131,11 @@ class Job:
     """The estimate: stands for the count until the engine has told it."""
     max_tokens: int
     """Tokens per answer at most."""
-    limit: int
-    """Tokens in all, the prompt's included, that the request may use by now; grows in a stream."""
+    limit: int = 0
+    """Tokens in all, the prompt's included, that the request may use by now; grows in a stream.
+    Set when they are drawn."""
+    prepared: object | None = None
+    """What `Engine.prepare` left in the estimate."""
 
     @property
     def room(self) -> int:
@@ -79,7 +146,7 @@ class Job:
     @property
     def outstanding(self) -> int:
         """Tokens that the answers may still get until each has `max_tokens`."""
-        return self.max_tokens * self.request.n - self.usage.completion_tokens
+        return self.max_tokens * self.request.answers - self.usage.completion_tokens
 
 
 class Engine(Protocol):
@@ -89,19 +156,30 @@ class Engine(Protocol):
         """Raises InvalidField when no such backend could be served."""
         ...
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
-        """What a request will take. Raises InvalidRequest when the engine can't serve it."""
+    async def prepare(self, model: Model, request: Request) -> Estimate:
+        """What a request will take. Nothing runs yet, and nothing is undone if nothing follows.
+
+        Raises InvalidRequest for what is wrong with it, Unsupported for what the model or the
+        engine can't do.
+        """
         ...
 
     async def complete(self, job: Job) -> bytes:
-        """A `chat.completion` object. Raises EngineRefused, EngineFailed."""
+        """The whole answer, the JSON object of the operation. Raises EngineRefused, EngineFailed.
+
+        It is what OpenAI's API answers; for RERANK, SCORE, TOKENIZE and DETOKENIZE, vLLM's.
+        """
         ...
 
     def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
-        """`chat.completion.chunk` objects, those together that are ready together.
+        """The events of the answer, those together that are ready together.
+
+        CHAT, COMPLETION: the JSON payloads alone (`chat.completion.chunk`, `text_completion`).
+        RESPONSE, whose events have names: whole events without the empty line at their end, as
+        `event: response.created\\ndata: {…}`. Other operations are never streamed.
 
         Pauses (yields what it has) when `job.room` is used up; whoever asks for more has made
-        room. Raises EngineRefused before the first chunk only, EngineFailed at any time. Closing
+        room. Raises EngineRefused before the first event only, EngineFailed at any time. Closing
         the generator stops the engine at once.
         """
         ...

@@ -4,6 +4,7 @@ IasError
 ├── ModelNotFound            NOT_FOUND           unknown, disabled or not allowed, alike
 ├── InvalidField
 │   ├── InvalidRequest       INVALID_ARGUMENT    a field of an inference request is wrong
+│   ├── Unsupported          INVALID_ARGUMENT    the model or its engine can't do that
 │   ├── ModelMismatch        INVALID_ARGUMENT    the body's model is not the authorised one
 │   └── ContextLengthExceeded INVALID_ARGUMENT   prompt and answer don't fit the model
 ├── EngineRefused            INVALID_ARGUMENT    the engine found fault with the request
@@ -31,6 +32,16 @@ class InvalidRequest(InvalidField):
         self.message = message
 
 
+class Unsupported(InvalidRequest):
+    """The model, or the engine that serves it, can't do what was asked."""
+
+    def __init__(self, model: str, feature: str, field: str = "model") -> None:
+        super().__init__(
+            field, f"The model {model!r} does not support {feature}.", reason="UNSUPPORTED"
+        )
+        self.metadata.update(model=model, feature=feature)
+
+
 class ModelMismatch(InvalidRequest):
     """The body's model is not the one that was authorised."""
 
@@ -49,13 +60,15 @@ class ModelMismatch(InvalidRequest):
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and answer together don't fit the model's context."""
 
-    def __init__(self, context_length: int, prompt_tokens: int, asked_tokens: int) -> None:
+    def __init__(
+        self, context_length: int, prompt_tokens: int, asked_tokens: int, field: str = "messages"
+    ) -> None:
         total = prompt_tokens + asked_tokens
         super().__init__(
-            "messages",
+            field,
             f"This model's context length is {context_length} tokens, but you asked for {total}"
-            f" ({prompt_tokens} in the messages, {asked_tokens} in the answer)."
-            " Shorten the messages or the answer.",
+            f" ({prompt_tokens} in the {field}, {asked_tokens} in the answer)."
+            f" Shorten the {field} or the answer.",
             reason="CONTEXT_LENGTH_EXCEEDED",
         )
         self.metadata.update(context_length=str(context_length), tokens=str(total))

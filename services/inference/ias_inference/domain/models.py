@@ -1,20 +1,15 @@
-"""Models: what can be called, and the rules for changing that."""
+"""Models: what can be called, and the registry of them in memory."""
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from ias_inference.domain.errors import ModelNotFound
-from ias_runtime.caller import Caller
-from ias_runtime.errors import InvalidField, NotFound
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
-MAX_TOKENS = 2**31 - 1
-MAX_PRICE_NANOS = 10**15
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:]{0,199}")
+CLUSTER = "inference"
+"""The cluster of the processes that serve every model without adapters of its own."""
 
 
 class EngineKind(StrEnum):
@@ -22,6 +17,16 @@ class EngineKind(StrEnum):
 
     MOCK = "mock"
     OPENAI = "openai"
+    VLLM = "vllm"
+
+
+class ModelKind(StrEnum):
+    """What a model is made for; see ias.inference.v1.ModelKind."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,26 @@ class Backend:
     """What the server calls the model; never empty in a stored model."""
     api_key: str = ""
     """The server's own key. A secret: in no log, no error, no audit entry."""
+    weight: int = 1
+    """Its share of the requests beside the model's other backends."""
 
     def __repr__(self) -> str:
         return f"Backend({self.engine.value}, {self.url!r}, {self.upstream_model!r})"
+
+    @property
+    def address(self) -> str:
+        """host:port of an adapter process."""
+        return self.url.removeprefix("grpc://")
+
+    def snapshot(self) -> dict[str, object]:
+        """As the audit log shows it."""
+        return {
+            "engine": self.engine.value,
+            "url": self.url,
+            "upstream_model": self.upstream_model,
+            "has_api_key": bool(self.api_key),
+            "weight": self.weight,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +66,83 @@ class Model:
     """A model of the registry."""
 
     name: str
-    backend: Backend
+    """As clients ask for it."""
+    backends: tuple[Backend, ...]
+    """One or more, all of the same engine."""
     display_name: str = ""
+    kind: ModelKind = ModelKind.CHAT
+    aliases: tuple[str, ...] = ()
     prompt_price_nanos: int = 0
     """Price of 1 000 prompt tokens, in 10⁻⁹ units."""
     completion_price_nanos: int = 0
     context_length: int = 0
     """Tokens that prompt and answer may have together; 0 for unknown."""
     max_output_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS
+    default_max_output_tokens: int = 0
+    """When the request doesn't say; 0 for max_output_tokens."""
+    default_parameters: Mapping[str, object] = field(default_factory=dict)
+    """Sampling fields for requests that have none of their own."""
+    organization_ids: tuple[str, ...] = ()
+    """Who may call it; empty for all."""
+    allow_chat_template_kwargs: bool = False
     enabled: bool = True
     create_time: datetime | None = None
     """Set by the store; None before."""
     update_time: datetime | None = None
+    alias_of: str = ""
+    """The registered name, when this is the model under an alias: what is shown to clients is
+    `name`, what is charged and counted is `real_name`."""
+
+    @property
+    def real_name(self) -> str:
+        """The name by which it is registered."""
+        return self.alias_of or self.name
+
+    @property
+    def backend(self) -> Backend:
+        """The first backend, and the only one of most models."""
+        return self.backends[0]
+
+    @property
+    def engine(self) -> EngineKind:
+        """What answers."""
+        return self.backends[0].engine
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it answers to."""
+        return (self.name, *self.aliases)
+
+    @property
+    def unasked_output_tokens(self) -> int:
+        """Tokens of an answer at most, when the request doesn't say."""
+        return self.default_max_output_tokens or self.max_output_tokens
+
+    @property
+    def cluster(self) -> str:
+        """Where Envoy sends its requests."""
+        return f"model:{self.real_name}" if self.engine is EngineKind.VLLM else CLUSTER
+
+    def is_for(self, organization_id: str) -> bool:
+        """Whether that organisation may call it."""
+        return not self.organization_ids or organization_id in self.organization_ids
 
     def snapshot(self) -> dict[str, object]:
-        """The model as the audit log shows it: without the backend's key."""
+        """The model as the audit log shows it: without its backends' keys."""
         return {
             "name": self.name,
             "display_name": self.display_name,
-            "engine": self.backend.engine.value,
-            "url": self.backend.url,
-            "upstream_model": self.backend.upstream_model,
-            "has_api_key": bool(self.backend.api_key),
+            "kind": self.kind.value,
+            "aliases": list(self.aliases),
+            "backends": [backend.snapshot() for backend in self.backends],
             "prompt_price_nanos": self.prompt_price_nanos,
             "completion_price_nanos": self.completion_price_nanos,
             "context_length": self.context_length,
             "max_output_tokens": self.max_output_tokens,
+            "default_max_output_tokens": self.default_max_output_tokens,
+            "default_parameters": dict(self.default_parameters),
+            "organization_ids": list(self.organization_ids),
+            "allow_chat_template_kwargs": self.allow_chat_template_kwargs,
             "enabled": self.enabled,
         }
 
@@ -78,111 +151,68 @@ class Registry:
     """The registry in memory: what requests read. Kept fresh by an adapter, in every process."""
 
     def __init__(self) -> None:
-        self._enabled: dict[str, Model] = {}
+        self._named: dict[str, Model] = {}
+        """Every enabled model by its name, and as seen under each alias."""
         self._sorted: tuple[Model, ...] = ()
+        self._listeners: list[Callable[[], None]] = []
+        self.id = ""
+        """Which registry it is a copy of."""
+        self.version = 0
+        """The version of that copy."""
 
-    def replace(self, models: Iterable[Model]) -> None:
-        """Takes over what is stored. An unchanged model stays the same object."""
-        before = self._enabled
-        enabled = {}
-        for model in models:
-            if model.enabled:
-                known = before.get(model.name)
-                enabled[model.name] = known if known == model else model
-        self._enabled = enabled
+    def replace(self, models: Iterable[Model], *, identifier: str = "", version: int = 0) -> None:
+        """Takes over what is stored. An unchanged model stays the same object, alias by alias."""
+        before = self._named
+        enabled: dict[str, Model] = {}
+        named: dict[str, Model] = {}
+        for stored in models:
+            if stored.enabled:
+                known = before.get(stored.name)
+                same = known is not None and known == stored
+                model = known if known is not None and same else stored
+                enabled[model.name] = named[model.name] = model
+                for alias in model.aliases:
+                    named[alias] = (
+                        before[alias] if same else replace(model, name=alias, alias_of=model.name)
+                    )
+        self._named = named
         self._sorted = tuple(enabled[name] for name in sorted(enabled))
+        self.id, self.version = identifier, version
+        for listener in self._listeners:
+            listener()
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` after each change; it must neither fail nor take long."""
+        self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """Calls it no more."""
+        self._listeners.remove(listener)
 
     def enabled(self) -> tuple[Model, ...]:
         """All that can be called, by name."""
         return self._sorted
 
-    def get(self, name: str) -> Model:
-        """The model of that name. Raises ModelNotFound for an unknown or disabled one."""
-        model = self._enabled.get(name)
-        if model is None:
+    def visible(self, organization_id: str, allowed: Collection[str]) -> list[Model]:
+        """What a key may call: each model as seen under each of its names.
+
+        `allowed` are the names that the key is restricted to, if any. One that lists a model may
+        use its aliases; one that lists an alias may use that name alone.
+        """
+        return [
+            self._named[name]
+            for model in self._sorted
+            if model.is_for(organization_id)
+            for name in model.names
+            if not allowed or name in allowed or model.name in allowed
+        ]
+
+    def get(self, name: str, organization_id: str = "") -> Model:
+        """The model of that name or alias.
+
+        Raises ModelNotFound for one that is unknown, disabled, or not for that organisation.
+        """
+        model = self._named.get(name)
+        if model is None or not model.is_for(organization_id):
             raise ModelNotFound(name)
         return model
-
-
-class ModelStore(Protocol):
-    """Where the registry is kept. Every change is audited in its own transaction."""
-
-    async def create(self, caller: Caller, model: Model) -> Model:
-        """Stores a new model. Raises AlreadyExists when the name is taken."""
-        ...
-
-    async def get(self, name: str) -> Model | None:
-        """The model; None when there is none of that name."""
-        ...
-
-    async def page(self, after: str, size: int) -> list[Model]:
-        """The models whose names follow `after`, `size` at most, in the order of the names."""
-        ...
-
-    async def set_enabled(self, caller: Caller, name: str, enabled: bool) -> Model | None:
-        """The model, changed if it was otherwise; None when there is none of that name."""
-        ...
-
-
-class BackendCheck(Protocol):
-    """What an engine says of a backend before it is registered."""
-
-    def check(self, backend: Backend) -> None:
-        """Raises InvalidField when the engine could not serve it."""
-        ...
-
-
-class Models:
-    """The rules for changing the registry."""
-
-    def __init__(self, store: ModelStore, engines: Mapping[EngineKind, BackendCheck]) -> None:
-        self._store = store
-        self._engines = engines
-
-    async def create(self, caller: Caller, model: Model) -> Model:
-        """Registers a model, enabled. Raises InvalidField, AlreadyExists."""
-        if not _NAME.fullmatch(model.name):
-            raise InvalidField(
-                "model.name",
-                "1 to 200 letters, digits and ._-/:, beginning with a letter or digit",
-            )
-        for field, value, maximum in (
-            ("prompt_price_nanos", model.prompt_price_nanos, MAX_PRICE_NANOS),
-            ("completion_price_nanos", model.completion_price_nanos, MAX_PRICE_NANOS),
-            ("context_length", model.context_length, MAX_TOKENS),
-            ("max_output_tokens", model.max_output_tokens, MAX_TOKENS),
-        ):
-            if not 0 <= value <= maximum:
-                raise InvalidField(f"model.{field}", f"must be 0 to {maximum}, got {value}")
-        self._engines[model.backend.engine].check(model.backend)
-        backend = replace(model.backend, upstream_model=model.backend.upstream_model or model.name)
-        return await self._store.create(
-            caller,
-            replace(
-                model,
-                backend=backend,
-                display_name=model.display_name or model.name,
-                max_output_tokens=model.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
-                enabled=True,
-            ),
-        )
-
-    async def get(self, name: str) -> Model:
-        """One model, enabled or not. Raises NotFound."""
-        return _found(await self._store.get(name), name)
-
-    async def page(self, after: str, size: int) -> tuple[list[Model], str]:
-        """Models whose names follow `after`, and where the next page begins (empty: nowhere)."""
-        found = await self._store.page(after, size + 1)
-        more = len(found) > size
-        return found[:size], found[size - 1].name if more else ""
-
-    async def set_enabled(self, caller: Caller, name: str, enabled: bool) -> Model:
-        """Lets a model be called, or stops it. Raises NotFound."""
-        return _found(await self._store.set_enabled(caller, name, enabled), name)
-
-
-def _found(model: Model | None, name: str) -> Model:
-    if model is None:
-        raise NotFound("model", name)
-    return model

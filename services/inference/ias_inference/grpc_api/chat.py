@@ -3,15 +3,15 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 from ias.inference.v1 import chat_pb2 as pb
 
-from ias_inference.domain.chat import Chat
-from ias_inference.domain.engines import ChatRequest, Turn
-from ias_inference.domain.errors import EngineFailed, InvalidRequest, ModelMismatch
-from ias_inference.grpc_api.openai_body import MAX_INT
+from ias_inference.domain.engines import Operation, Request, Turn
+from ias_inference.domain.errors import InvalidRequest
+from ias_inference.domain.serving import Serving
+from ias_inference.grpc_api import openai_bounds, typed
+from ias_inference.grpc_api.openai_sampling import MAX_SCHEMA_BYTES, ResponseFormat
 from ias_runtime.fields import to_timestamp
 from ias_runtime.rpc import Call
 
@@ -19,44 +19,47 @@ _ROLES = {
     pb.CHAT_ROLE_SYSTEM: "system",
     pb.CHAT_ROLE_USER: "user",
     pb.CHAT_ROLE_ASSISTANT: "assistant",
+    pb.CHAT_ROLE_TOOL: "tool",
 }
-_FINISHES = {
-    "stop": pb.FINISH_REASON_STOP,
-    "length": pb.FINISH_REASON_LENGTH,
-    "content_filter": pb.FINISH_REASON_CONTENT_FILTER,
-    "tool_calls": pb.FINISH_REASON_TOOL_CALLS,
-    "function_call": pb.FINISH_REASON_TOOL_CALLS,
-}
-_Bounded = Literal[
-    "max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"
-]
-_BOUNDS: dict[_Bounded, tuple[float, float]] = {
-    "max_tokens": (1, MAX_INT),
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "seed": (-(2**63), 2**63 - 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-}
+_CHOICES = frozenset({"auto", "none", "required"})
+_MAX_TOOLS = 128
+_MAX_TOP_LOGPROBS = 20
 
 
-class _CachedTokens(msgspec.Struct):
-    cached_tokens: int | None = 0
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _CachedTokens | None = None
+class _ToolCall(msgspec.Struct):
+    id: str | None = None
+    index: int = 0
+    function: _Function | None = None
+
+
+class _Logprob(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list["_Logprob"] = []
+
+    def message(self) -> pb.TokenLogprob:
+        top = [one.message() for one in self.top_logprobs]
+        return pb.TokenLogprob(token=self.token, logprob=self.logprob, top=top)
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
 
 
 class _Message(msgspec.Struct):
     content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Choice(msgspec.Struct):
     message: _Message | None = None
     delta: _Message | None = None
+    logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
@@ -66,31 +69,37 @@ class _Answer(msgspec.Struct):
     id: str
     created: int
     choices: list[_Choice]
-    usage: _Usage | None = None
+    usage: typed.Usage | None = None
 
 
-_answer_of = msgspec.json.Decoder(_Answer).decode
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class ChatApi:
     """Serves ias.inference.v1.ChatService."""
 
-    def __init__(self, chat: Chat) -> None:
-        self._chat = chat
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     async def Chat(self, request: pb.ChatRequest, call: Call) -> pb.ChatResponse:
         """Answers a chat in one message."""
         asked = _to_request(request, call)
-        answer = _read(await self._chat.complete(call.verified, call.request_id, asked), asked)
+        whole = await self._serving.complete(call.verified, call.request_id, asked)
+        answer = typed.read(_answer, whole, asked)
         choice = answer.choices[0] if answer.choices else _Choice()
-        content = choice.message.content if choice.message else None
+        said = choice.message or _Message()
         return pb.ChatResponse(
             id=answer.id,
             model=asked.model,
             create_time=to_timestamp(datetime.fromtimestamp(answer.created, UTC)),
-            message=pb.ChatMessage(role=pb.CHAT_ROLE_ASSISTANT, content=content or ""),
-            finish_reason=_finish(choice),
-            usage=_usage(answer.usage) if answer.usage else None,
+            message=pb.ChatMessage(
+                role=pb.CHAT_ROLE_ASSISTANT,
+                content=said.content or "",
+                tool_calls=_calls(said, numbered=True),
+            ),
+            finish_reason=typed.finish(choice.finish_reason),
+            usage=answer.usage.message() if answer.usage else None,
+            logprobs=_logprobs(choice),
         )
 
     async def StreamChat(
@@ -98,47 +107,47 @@ class ChatApi:
     ) -> AsyncIterator[pb.StreamChatResponse]:
         """Answers a chat piece by piece."""
         asked = _to_request(request, call)
-        asked.include_usage = True
-        async with aclosing(self._chat.stream(call.verified, call.request_id, asked)) as batches:
+        asked.streamed = asked.include_usage = True
+        async with aclosing(self._serving.stream(call.verified, call.request_id, asked)) as batches:
             async for batch in batches:
                 for chunk in batch:
-                    yield _piece(_read(chunk, asked), asked)
+                    yield _piece(typed.read(_answer, chunk, asked), asked)
 
 
-def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> ChatRequest:
+def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> Request:
     """The request as the domain takes it. Raises InvalidRequest, ModelMismatch."""
-    if not request.model:
-        raise InvalidRequest("model", "model: required")
-    if request.model != call.verified.model:
-        raise ModelMismatch(request.model, call.verified.model)
+    typed.check_model(request.model, call)
     messages = _messages(request.messages)
-    body: dict[str, object] = {"messages": messages}
     given = request.parameters
-    for field, (least, most) in _BOUNDS.items():
-        if given.HasField(field):
-            value = getattr(given, field)
-            if not least <= value <= most:
-                raise InvalidRequest(
-                    f"parameters.{field}", f"parameters.{field}: must be {least} to {most}"
-                )
-            body[field] = value
-    stop = list(given.stop)
-    if len(stop) > 4 or not all(stop):
-        raise InvalidRequest("parameters.stop", "parameters.stop: at most 4, none empty")
-    if stop:
-        body["stop"] = stop
-    return ChatRequest(
+    body: dict[str, object] = {"messages": messages, **typed.sampling(given), **_tools(given)}
+    form = None
+    if given.response_format_json:
+        field = "parameters.response_format_json"
+        told = typed.json_of(field, given.response_format_json, MAX_SCHEMA_BYTES)
+        form = typed.converted(ResponseFormat, field, told)
+        if form.type == "json_schema" and form.json_schema is None:
+            raise InvalidRequest(field, f"{field}: 'json_schema' is missing")
+        openai_bounds.check_schema(field, form.json_schema)
+        body["response_format"] = told
+    if given.top_logprobs:
+        _check_top_logprobs(given)
+        body["top_logprobs"] = given.top_logprobs
+    if given.logprobs:
+        body["logprobs"] = True
+    return Request(
+        operation=Operation.CHAT,
         model=request.model,
-        turns=[Turn(message["role"], message["content"]) for message in messages],
+        turns=[Turn(_ROLES[turn.role], turn.content) for turn in request.messages],
         body=body,
         size_bytes=request.ByteSize(),
-        max_tokens=given.max_tokens if given.HasField("max_tokens") else None,
-        seed=given.seed if given.HasField("seed") else None,
-        stop=stop,
+        max_tokens=typed.optional(given, "max_tokens"),
+        seed=typed.optional(given, "seed"),
+        stop=list(given.stop),
+        json_object=form is not None and form.type != "text",
     )
 
 
-def _messages(turns: Sequence[pb.ChatMessage]) -> list[dict[str, str]]:
+def _messages(turns: Sequence[pb.ChatMessage]) -> list[dict[str, object]]:
     if not turns:
         raise InvalidRequest("messages", "messages: at least 1")
     messages = []
@@ -146,41 +155,96 @@ def _messages(turns: Sequence[pb.ChatMessage]) -> list[dict[str, str]]:
         role = _ROLES.get(turn.role)
         if role is None:
             raise InvalidRequest(f"messages[{index}].role", f"messages[{index}].role: required")
-        message = {"role": role, "content": turn.content}
+        message: dict[str, object] = {"role": role, "content": turn.content}
         if turn.name:
             message["name"] = turn.name
+        if turn.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments_json},
+                }
+                for call in turn.tool_calls
+            ]
+        if turn.tool_call_id:
+            message["tool_call_id"] = turn.tool_call_id
+        elif role == "tool":
+            field = f"messages[{index}].tool_call_id"
+            raise InvalidRequest(field, f"{field}: required")
         messages.append(message)
     return messages
 
 
-def _read(answer: bytes, asked: ChatRequest) -> _Answer:
-    try:
-        return _answer_of(answer)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise EngineFailed(asked.model, "gave an answer that makes no sense", repr(error)) from None
+def _tools(given: pb.ChatParameters) -> dict[str, object]:
+    """The fields about tools, if there are any. Raises InvalidRequest."""
+    if len(given.tools) > _MAX_TOOLS:
+        raise InvalidRequest("parameters.tools", f"parameters.tools: at most {_MAX_TOOLS}")
+    tools: list[object] = []
+    for index, tool in enumerate(given.tools):
+        field = f"parameters.tools[{index}]"
+        if not 1 <= len(tool.name) <= 64:
+            raise InvalidRequest(f"{field}.name", f"{field}.name: 1 to 64 characters")
+        function: dict[str, object] = {"name": tool.name}
+        if tool.description:
+            function["description"] = tool.description
+        if tool.parameters_json:
+            field += ".parameters_json"
+            schema = typed.json_of(field, tool.parameters_json, MAX_SCHEMA_BYTES)
+            function["parameters"] = typed.converted(dict[str, object], field, schema)
+            openai_bounds.check_schema(field, schema)
+        tools.append({"type": "function", "function": function})
+    body: dict[str, object] = {"tools": tools} if tools else {}
+    choice = given.tool_choice
+    if choice in _CHOICES:
+        body["tool_choice"] = choice
+    elif choice:
+        if choice not in {tool.name for tool in given.tools}:
+            field = "parameters.tool_choice"
+            raise InvalidRequest(field, f"{field}: auto, none, required, or the name of a tool")
+        body["tool_choice"] = {"type": "function", "function": {"name": choice}}
+    return body
 
 
-def _piece(chunk: _Answer, asked: ChatRequest) -> pb.StreamChatResponse:
+def _check_top_logprobs(given: pb.ChatParameters) -> None:
+    field = "parameters.top_logprobs"
+    if not given.logprobs:
+        raise InvalidRequest(field, f"{field}: needs logprobs")
+    if not 0 <= given.top_logprobs <= _MAX_TOP_LOGPROBS:
+        raise InvalidRequest(field, f"{field}: must be 0 to {_MAX_TOP_LOGPROBS}")
+
+
+def _piece(chunk: _Answer, asked: Request) -> pb.StreamChatResponse:
     choice = chunk.choices[0] if chunk.choices else _Choice()
-    content = choice.delta.content if choice.delta else None
+    said = choice.delta or _Message()
     return pb.StreamChatResponse(
         id=chunk.id,
         model=asked.model,
-        content=content or "",
-        finish_reason=_finish(choice),
-        usage=_usage(chunk.usage) if chunk.usage else None,
+        content=said.content or "",
+        finish_reason=typed.finish(choice.finish_reason),
+        usage=chunk.usage.message() if chunk.usage else None,
+        tool_calls=_calls(said, numbered=False),
+        logprobs=_logprobs(choice),
     )
 
 
-def _finish(choice: _Choice) -> pb.FinishReason.ValueType:
-    return _FINISHES.get(choice.finish_reason or "", pb.FINISH_REASON_UNSPECIFIED)
+def _calls(said: _Message, *, numbered: bool) -> list[pb.ToolCall]:
+    """The tool calls of a message; numbered here where an engine numbers those of chunks alone."""
+    calls = []
+    for position, call in enumerate(said.tool_calls or ()):
+        function = call.function or _Function()
+        calls.append(
+            pb.ToolCall(
+                id=call.id or "",
+                name=function.name or "",
+                arguments_json=function.arguments or "",
+                index=position if numbered else call.index,
+            )
+        )
+    return calls
 
 
-def _usage(usage: _Usage) -> pb.ChatUsage:
-    details = usage.prompt_tokens_details
-    return pb.ChatUsage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        cached_tokens=(details.cached_tokens or 0) if details else 0,
-    )
+def _logprobs(choice: _Choice) -> list[pb.TokenLogprob]:
+    if choice.logprobs is None:
+        return []
+    return [one.message() for one in choice.logprobs.content or ()]

@@ -2,8 +2,8 @@
 
 from ias.inference.v1 import models_pb2 as pb
 
-from ias_inference.domain.models import Models
-from ias_inference.grpc_api.mapping import from_model, to_model
+from ias_inference.domain.model_management import Models
+from ias_inference.grpc_api.mapping import from_model, from_report, to_changes, to_model
 from ias_runtime import fields
 from ias_runtime.rpc import Call
 
@@ -34,6 +34,26 @@ class ModelsApi:
             models=[from_model(model) for model in found],
             next_page_token=fields.to_page_token(following),
         )
+
+    async def UpdateModel(
+        self, request: pb.UpdateModelRequest, call: Call
+    ) -> pb.UpdateModelResponse:
+        """Changes the fields that the mask names."""
+        changes = to_changes(request.model, request.update_mask.paths)
+        model = await self._models.update(call.caller, request.model.name, changes)
+        return pb.UpdateModelResponse(model=from_model(model))
+
+    async def DeleteModel(
+        self, request: pb.DeleteModelRequest, call: Call
+    ) -> pb.DeleteModelResponse:
+        """Removes a model."""
+        await self._models.delete(call.caller, request.name)
+        return pb.DeleteModelResponse()
+
+    async def CheckModel(self, request: pb.CheckModelRequest, _: Call) -> pb.CheckModelResponse:
+        """Asks each backend what it serves."""
+        model, reports = await self._models.check(request.name)
+        return pb.CheckModelResponse(name=model.name, backends=map(from_report, reports))
 
     async def EnableModel(
         self, request: pb.EnableModelRequest, call: Call

@@ -1,6 +1,7 @@
 """The OpenAI surface. Every failure is answered in OpenAI's shape, also the unforeseen."""
 
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -10,24 +11,33 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import empty_pb2
 from ias.inference.v1 import openai_pb2
 
-from ias_inference.domain.chat import Chat
-from ias_inference.domain.engines import ChatRequest
+from ias_inference.domain.engines import Request
 from ias_inference.domain.errors import EngineFailed, ModelMismatch
 from ias_inference.domain.models import Model, Registry
 from ias_inference.domain.ports import Leases
-from ias_inference.grpc_api import openai_body
+from ias_inference.domain.serving import Serving
+from ias_inference.grpc_api import (
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_events,
+    openai_rerank,
+    openai_responses,
+    openai_tokenize,
+)
 from ias_inference.grpc_api.openai_errors import OpenAIError, to_openai
 from ias_runtime.caller import Caller
 from ias_runtime.errors import IasError
 from ias_runtime.rpc import Call, as_ias_error
 
+Parse = Callable[[bytes, str], Request]
+"""Reads body and content type. Raises InvalidRequest."""
 log = structlog.get_logger()
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _PIECE_BYTES = 512 * 1024
 """A large answer goes out in pieces of this size: Envoy bounds the size of one message."""
-_DONE = b"data: [DONE]\n\n"
 _TRANSCODED = "x-envoy-original-path"
 """What Envoy adds to a request that it transcoded, and strips from what clients send."""
 
@@ -35,30 +45,48 @@ _TRANSCODED = "x-envoy-original-path"
 class OpenAI:
     """Serves ias.inference.v1.OpenAIService."""
 
-    def __init__(self, chat: Chat, registry: Registry, leases: Leases) -> None:
-        self._chat = chat
+    def __init__(self, serving: Serving, registry: Registry, leases: Leases) -> None:
+        self._serving = serving
         self._registry = registry
         self._leases = leases
 
     async def CreateChatCompletion(self, request: HttpBody, call: Call) -> HttpBody:
         """Answers a chat, as JSON or as server-sent events."""
-        started = time.perf_counter()
-        try:
-            parsed, streamed = openai_body.parse(request.data, request.content_type)
-            if parsed.model != call.verified.model:
-                raise ModelMismatch(parsed.model, call.verified.model)
-            if streamed:
-                return await self._send_events(parsed, call, started)
-            answer = await self._chat.complete(call.verified, call.request_id, parsed)
-        except Exception as error:
-            return await self._refuse(call, started, _explained(error, call))
-        return await self._send(call, started, answer)
+        return await self._answer(openai_chat.parse, request, call)
+
+    async def CreateCompletion(self, request: HttpBody, call: Call) -> HttpBody:
+        """Continues a text, as JSON or as server-sent events."""
+        return await self._answer(openai_completions.parse, request, call)
+
+    async def CreateResponse(self, request: HttpBody, call: Call) -> HttpBody:
+        """Answers in the newer form, as JSON or as server-sent events."""
+        return await self._answer(openai_responses.parse, request, call)
+
+    async def CreateEmbedding(self, request: HttpBody, call: Call) -> HttpBody:
+        """Turns texts into vectors."""
+        return await self._answer(openai_embeddings.parse, request, call)
+
+    async def CreateRerank(self, request: HttpBody, call: Call) -> HttpBody:
+        """Orders documents by how well they answer a query."""
+        return await self._answer(openai_rerank.parse_rerank, request, call)
+
+    async def CreateScore(self, request: HttpBody, call: Call) -> HttpBody:
+        """Scores pairs of texts."""
+        return await self._answer(openai_rerank.parse_score, request, call)
+
+    async def Tokenize(self, request: HttpBody, call: Call) -> HttpBody:
+        """Cuts a text or a chat into the model's tokens."""
+        return await self._answer(openai_tokenize.parse_tokenize, request, call)
+
+    async def Detokenize(self, request: HttpBody, call: Call) -> HttpBody:
+        """Puts tokens together into a text."""
+        return await self._answer(openai_tokenize.parse_detokenize, request, call)
 
     async def ListModels(self, _: empty_pb2.Empty, call: Call) -> HttpBody:
         """Lists the models that the caller may use."""
-        allowed = call.verified.allowed_models
-        models = self._registry.enabled()
-        shown = [_shown(model) for model in models if not allowed or model.name in allowed]
+        caller = call.verified
+        models = self._registry.visible(caller.organization_id, caller.allowed_models)
+        shown = [_shown(model) for model in models]
         listed = msgspec.json.encode({"object": "list", "data": shown})
         return await self._send(call, time.perf_counter(), listed)
 
@@ -66,32 +94,46 @@ class OpenAI:
         """Shows one model that the caller may use."""
         started = time.perf_counter()
         try:
-            model = self._registry.get(request.model)
+            model = self._registry.get(request.model, call.verified.organization_id)
         except IasError as error:
             return await self._refuse(call, started, to_openai(error))
         return await self._send(call, started, msgspec.json.encode(_shown(model)))
 
-    async def _send_events(self, parsed: ChatRequest, call: Call, started: float) -> HttpBody:
+    async def _answer(self, parse: Parse, request: HttpBody, call: Call) -> HttpBody:
+        started = time.perf_counter()
+        try:
+            parsed = parse(request.data, request.content_type)
+            if parsed.model != call.verified.model:
+                raise ModelMismatch(parsed.model, call.verified.model)
+            if parsed.streamed:
+                return await self._send_events(parsed, call, started)
+            answer = await self._serving.complete(call.verified, call.request_id, parsed)
+        except Exception as error:
+            return await self._refuse(call, started, _explained(error, call))
+        return await self._send(call, started, answer)
+
+    async def _send_events(self, parsed: Request, call: Call, started: float) -> HttpBody:
         """The answer as server-sent events; several go out in one message when ready together.
 
         Raises what happens before the first; what happens later becomes the last event.
         """
-        begun = False
+        sent = 0
+        operation = parsed.operation
         try:
             async with aclosing(
-                self._chat.stream(call.verified, call.request_id, parsed)
+                self._serving.stream(call.verified, call.request_id, parsed)
             ) as batches:
                 async for batch in batches:
-                    content_type = EVENTS if begun else await self._head(call, started, EVENTS)
-                    begun = True
-                    data = b"data: " + b"\n\ndata: ".join(batch) + b"\n\n"
+                    content_type = EVENTS if sent else await self._head(call, started, EVENTS)
+                    sent += len(batch)
+                    data = openai_events.joined(operation, batch)
                     await call.write(HttpBody(content_type=content_type, data=data))
         except Exception as error:
-            if not begun:
+            if not sent:
                 raise
-            failure = b"data: " + _explained(error, call).body + b"\n\n"
-            return HttpBody(content_type=EVENTS, data=failure + _DONE)
-        return HttpBody(content_type=EVENTS, data=_DONE)
+            failure = openai_events.failed(operation, _explained(error, call).body, sent)
+            return HttpBody(content_type=EVENTS, data=failure)
+        return HttpBody(content_type=EVENTS, data=openai_events.end(operation))
 
     async def _send(self, call: Call, started: float, answer: bytes) -> HttpBody:
         """Sends an answer; the last piece is left to the caller, to go out with the status."""

@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ias_inference.adapters.engines import mock_plan
+from ias_inference.adapters.engines import mock_tokens
 from ias_inference.adapters.engines.mock_plan import Switches, parse_url, plan, switches_of
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.domain.engines import Operation, Request, Turn
 from ias_runtime.errors import InvalidField
 
 
-def a_request(text: str = "Hi", **facts: object) -> ChatRequest:
+def a_request(text: str = "Hi", **facts: object) -> Request:
     turns = [Turn("user", text)]
-    return ChatRequest(model="m", turns=turns, body={}, size_bytes=1, **facts)  # type: ignore[arg-type]
+    known = {"model": "m", "turns": turns, "body": {}, "size_bytes": 1}
+    return Request(operation=Operation.CHAT, **(known | facts))  # type: ignore[arg-type]
 
 
 @given(st.text(), st.integers(1, 100), st.integers(1, 4), st.lists(st.text(max_size=3)))
@@ -59,4 +60,7 @@ def test_a_registration_with_wrong_switches_is_refused(url: str) -> None:
 
 
 def test_a_prompt_is_counted_by_messages_and_pieces() -> None:
-    assert mock_plan.count_prompt([Turn("user", "Hello, world!"), Turn("system", "")]) == 3 + 8 + 4
+    assert (
+        mock_tokens.count_chat([Turn("user", "Hello, world!"), Turn("system", "")])
+        == 3 + (4 + 5) + 4
+    )

@@ -111,6 +111,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call took longer than it may (DEADLINE_EXCEEDED). Example: {}"""
     ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 23
     """No such method or path (UNIMPLEMENTED). Example: {}"""
+    ERROR_REASON_UNSUPPORTED: _ErrorReason.ValueType  # 24
+    """The model, or the engine that serves it, can't do what was asked
+    (INVALID_ARGUMENT). Example: {"model": "llama", "feature": "embeddings"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of failure. HTTP clients of `/v1` see the same failures in
@@ -203,4 +207,8 @@ ERROR_REASON_TIMEOUT: ErrorReason.ValueType  # 22
 """The call took longer than it may (DEADLINE_EXCEEDED). Example: {}"""
 ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 23
 """No such method or path (UNIMPLEMENTED). Example: {}"""
+ERROR_REASON_UNSUPPORTED: ErrorReason.ValueType  # 24
+"""The model, or the engine that serves it, can't do what was asked
+(INVALID_ARGUMENT). Example: {"model": "llama", "feature": "embeddings"}
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

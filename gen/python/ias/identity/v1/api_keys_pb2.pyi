@@ -51,7 +51,8 @@ class ApiKey(_message.Message):
     """From which address it was last used."""
     @_builtins.property
     def allowed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models it may use; empty means all that its organisation may use.
+        """Models it may use; empty means all that its organisation may use. A
+        model's name allows its aliases too; an alias allows that name alone.
         100 at most.
         """
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ias.access.v1 import access_pb2 as ias_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bias/inference/v1/chat.proto\x12\x10ias.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aias/access/v1/access.proto\"V\n\x0b\x43hatMessage\x12(\n\x04role\x18\x01 \x01(\x0e\x32\x1a.ias.inference.v1.ChatRole\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x94\x02\n\x0e\x43hatParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"j\n\tChatUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x15\n\rcached_tokens\x18\x04 \x01(\x03\"\x83\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .ias.inference.v1.ChatParameters\"\xed\x01\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07message\x18\x04 \x01(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.ias.inference.v1.FinishReason\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.ias.inference.v1.ChatUsage\"\x89\x01\n\x11StreamChatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .ias.inference.v1.ChatParameters\"\xa3\x01\n\x12StreamChatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x35\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1e.ias.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.ias.inference.v1.ChatUsage*h\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x03\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x04\x32\xbf\x01\n\x0b\x43hatService\x12M\n\x04\x43hat\x12\x1d.ias.inference.v1.ChatRequest\x1a\x1e.ias.inference.v1.ChatResponse\"\x06\xea\xc7\x18\x02\x18\x0c\x12\x61\n\nStreamChat\x12#.ias.inference.v1.StreamChatRequest\x1a$.ias.inference.v1.StreamChatResponse\"\x06\xea\xc7\x18\x02\x18\x0c\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bias/inference/v1/chat.proto\x12\x10ias.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aias/access/v1/access.proto\"K\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12\r\n\x05index\x18\x04 \x01(\x05\"B\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"[\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12+\n\x03top\x18\x03 \x03(\x0b\x32\x1e.ias.inference.v1.TokenLogprob\"\x9c\x01\n\x0b\x43hatMessage\x12(\n\x04role\x18\x01 \x01(\x0e\x32\x1a.ias.inference.v1.ChatRole\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1a.ias.inference.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x05 \x01(\t\"\x96\x03\n\x0e\x43hatParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12%\n\x05tools\x18\x08 \x03(\x0b\x32\x16.ias.inference.v1.Tool\x12\x13\n\x0btool_choice\x18\t \x01(\t\x12\x1c\n\x14response_format_json\x18\n \x01(\t\x12\x10\n\x08logprobs\x18\x0b \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x0c \x01(\x05\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penalty\"j\n\tChatUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\x03\x12\x15\n\rcached_tokens\x18\x04 \x01(\x03\"\x83\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .ias.inference.v1.ChatParameters\"\x9f\x02\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07message\x18\x04 \x01(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x35\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1e.ias.inference.v1.FinishReason\x12*\n\x05usage\x18\x06 \x01(\x0b\x32\x1b.ias.inference.v1.ChatUsage\x12\x30\n\x08logprobs\x18\x07 \x03(\x0b\x32\x1e.ias.inference.v1.TokenLogprob\"\x89\x01\n\x11StreamChatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x08messages\x18\x02 \x03(\x0b\x32\x1d.ias.inference.v1.ChatMessage\x12\x34\n\nparameters\x18\x03 \x01(\x0b\x32 .ias.inference.v1.ChatParameters\"\x85\x02\n\x12StreamChatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12\x35\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x1e.ias.inference.v1.FinishReason\x12*\n\x05usage\x18\x05 \x01(\x0b\x32\x1b.ias.inference.v1.ChatUsage\x12.\n\ntool_calls\x18\x06 \x03(\x0b\x32\x1a.ias.inference.v1.ToolCall\x12\x30\n\x08logprobs\x18\x07 \x03(\x0b\x32\x1e.ias.inference.v1.TokenLogprob*|\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03\x12\x12\n\x0e\x43HAT_ROLE_TOOL\x10\x04*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x03\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x04\x32\xbf\x01\n\x0b\x43hatService\x12M\n\x04\x43hat\x12\x1d.ias.inference.v1.ChatRequest\x1a\x1e.ias.inference.v1.ChatResponse\"\x06\xea\xc7\x18\x02\x18\x0c\x12\x61\n\nStreamChat\x12#.ias.inference.v1.StreamChatRequest\x1a$.ias.inference.v1.StreamChatResponse\"\x06\xea\xc7\x18\x02\x18\x0c\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,24 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSERVICE'].methods_by_name['Chat']._serialized_options = b'\352\307\030\002\030\014'
   _globals['_CHATSERVICE'].methods_by_name['StreamChat']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['StreamChat']._serialized_options = b'\352\307\030\002\030\014'
-  _globals['_CHATROLE']._serialized_start=1265
-  _globals['_CHATROLE']._serialized_end=1369
-  _globals['_FINISHREASON']._serialized_start=1372
-  _globals['_FINISHREASON']._serialized_end=1531
-  _globals['_CHATMESSAGE']._serialized_start=110
-  _globals['_CHATMESSAGE']._serialized_end=196
-  _globals['_CHATPARAMETERS']._serialized_start=199
-  _globals['_CHATPARAMETERS']._serialized_end=475
-  _globals['_CHATUSAGE']._serialized_start=477
-  _globals['_CHATUSAGE']._serialized_end=583
-  _globals['_CHATREQUEST']._serialized_start=586
-  _globals['_CHATREQUEST']._serialized_end=717
-  _globals['_CHATRESPONSE']._serialized_start=720
-  _globals['_CHATRESPONSE']._serialized_end=957
-  _globals['_STREAMCHATREQUEST']._serialized_start=960
-  _globals['_STREAMCHATREQUEST']._serialized_end=1097
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1100
-  _globals['_STREAMCHATRESPONSE']._serialized_end=1263
-  _globals['_CHATSERVICE']._serialized_start=1534
-  _globals['_CHATSERVICE']._serialized_end=1725
+  _globals['_CHATROLE']._serialized_start=1852
+  _globals['_CHATROLE']._serialized_end=1976
+  _globals['_FINISHREASON']._serialized_start=1979
+  _globals['_FINISHREASON']._serialized_end=2138
+  _globals['_TOOLCALL']._serialized_start=110
+  _globals['_TOOLCALL']._serialized_end=185
+  _globals['_TOOL']._serialized_start=187
+  _globals['_TOOL']._serialized_end=253
+  _globals['_TOKENLOGPROB']._serialized_start=255
+  _globals['_TOKENLOGPROB']._serialized_end=346
+  _globals['_CHATMESSAGE']._serialized_start=349
+  _globals['_CHATMESSAGE']._serialized_end=505
+  _globals['_CHATPARAMETERS']._serialized_start=508
+  _globals['_CHATPARAMETERS']._serialized_end=914
+  _globals['_CHATUSAGE']._serialized_start=916
+  _globals['_CHATUSAGE']._serialized_end=1022
+  _globals['_CHATREQUEST']._serialized_start=1025
+  _globals['_CHATREQUEST']._serialized_end=1156
+  _globals['_CHATRESPONSE']._serialized_start=1159
+  _globals['_CHATRESPONSE']._serialized_end=1446
+  _globals['_STREAMCHATREQUEST']._serialized_start=1449
+  _globals['_STREAMCHATREQUEST']._serialized_end=1586
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1589
+  _globals['_STREAMCHATRESPONSE']._serialized_end=1850
+  _globals['_CHATSERVICE']._serialized_start=2141
+  _globals['_CHATSERVICE']._serialized_end=2332
 # @@protoc_insertion_point(module_scope)

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ias.access.v1 import access_pb2 as ias_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dias/inference/v1/models.proto\x12\x10ias.inference.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aias/access/v1/access.proto\"m\n\x07\x42\x61\x63kend\x12,\n\x06\x65ngine\x18\x01 \x01(\x0e\x32\x1c.ias.inference.v1.EngineKind\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t\"\xb9\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12*\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0b\x32\x19.ias.inference.v1.Backend\x12\x1a\n\x12prompt_price_nanos\x18\x04 \x01(\x03\x12\x1e\n\x16\x63ompletion_price_nanos\x18\x05 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x07 \x01(\x03\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"=\n\x13\x43reateModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.ias.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x45nableModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x13\x45nableModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"#\n\x13\x44isableModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x14\x44isableModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model*W\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NGINE_KIND_MOCK\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OPENAI\x10\x02\x32\xa3\x05\n\x0cModelService\x12\x7f\n\x0b\x43reateModel\x12$.ias.inference.v1.CreateModelRequest\x1a%.ias.inference.v1.CreateModelResponse\"#\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x17\"\x0e/api/v1/models:\x05model\x12y\n\x08GetModel\x12!.ias.inference.v1.GetModelRequest\x1a\".ias.inference.v1.GetModelResponse\"&\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/models/{name=**}\x12u\n\nListModels\x12#.ias.inference.v1.ListModelsRequest\x1a$.ias.inference.v1.ListModelsResponse\"\x1c\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/models\x12\x8c\x01\n\x0b\x45nableModel\x12$.ias.inference.v1.EnableModelRequest\x1a%.ias.inference.v1.EnableModelResponse\"0\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02$\"\x1f/api/v1/models/{name=**}:enable:\x01*\x12\x90\x01\n\x0c\x44isableModel\x12%.ias.inference.v1.DisableModelRequest\x1a&.ias.inference.v1.DisableModelResponse\"1\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02%\" /api/v1/models/{name=**}:disable:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dias/inference/v1/models.proto\x12\x10ias.inference.v1\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aias/access/v1/access.proto\"}\n\x07\x42\x61\x63kend\x12,\n\x06\x65ngine\x18\x01 \x01(\x0e\x32\x1c.ias.inference.v1.EngineKind\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x16\n\x0eupstream_model\x18\x03 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t\x12\x0e\n\x06weight\x18\x05 \x01(\x05\"\xb8\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12*\n\x07\x62\x61\x63kend\x18\x03 \x01(\x0b\x32\x19.ias.inference.v1.Backend\x12\x1a\n\x12prompt_price_nanos\x18\x04 \x01(\x03\x12\x1e\n\x16\x63ompletion_price_nanos\x18\x05 \x01(\x03\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x07 \x01(\x03\x12\x0f\n\x07\x65nabled\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x62\x61\x63kends\x18\x0b \x03(\x0b\x32\x19.ias.inference.v1.Backend\x12)\n\x04kind\x18\x0c \x01(\x0e\x32\x1b.ias.inference.v1.ModelKind\x12\x0f\n\x07\x61liases\x18\r \x03(\t\x12\x33\n\x12\x64\x65\x66\x61ult_parameters\x18\x0e \x01(\x0b\x32\x17.google.protobuf.Struct\x12!\n\x19\x64\x65\x66\x61ult_max_output_tokens\x18\x0f \x01(\x03\x12\x18\n\x10organization_ids\x18\x10 \x03(\t\x12\"\n\x1a\x61llow_chat_template_kwargs\x18\x11 \x01(\x08\"<\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"=\n\x13\x43reateModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.ias.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x45nableModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x13\x45nableModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"#\n\x13\x44isableModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x14\x44isableModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"m\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"=\n\x13UpdateModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.ias.inference.v1.Model\"\"\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteModelResponse\"!\n\x11\x43heckModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"T\n\x12\x43heckModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x08\x62\x61\x63kends\x18\x02 \x03(\x0b\x32\x1e.ias.inference.v1.BackendCheck\"\x9b\x01\n\x0c\x42\x61\x63kendCheck\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x12\n\nlatency_ms\x18\x03 \x01(\x01\x12\x16\n\x0eupstream_model\x18\x04 \x01(\t\x12\x15\n\rserved_models\x18\x05 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\x03\x12\x10\n\x08problems\x18\x07 \x03(\t*m\n\nEngineKind\x12\x1b\n\x17\x45NGINE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NGINE_KIND_MOCK\x10\x01\x12\x16\n\x12\x45NGINE_KIND_OPENAI\x10\x02\x12\x14\n\x10\x45NGINE_KIND_VLLM\x10\x03*\x88\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODEL_KIND_CHAT\x10\x01\x12\x19\n\x15MODEL_KIND_COMPLETION\x10\x02\x12\x18\n\x14MODEL_KIND_EMBEDDING\x10\x03\x12\x15\n\x11MODEL_KIND_RERANK\x10\x04\x32\xc5\x08\n\x0cModelService\x12\x7f\n\x0b\x43reateModel\x12$.ias.inference.v1.CreateModelRequest\x1a%.ias.inference.v1.CreateModelResponse\"#\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x17\"\x0e/api/v1/models:\x05model\x12y\n\x08GetModel\x12!.ias.inference.v1.GetModelRequest\x1a\".ias.inference.v1.GetModelResponse\"&\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/models/{name=**}\x12u\n\nListModels\x12#.ias.inference.v1.ListModelsRequest\x1a$.ias.inference.v1.ListModelsResponse\"\x1c\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/models\x12\x8f\x01\n\x0bUpdateModel\x12$.ias.inference.v1.UpdateModelRequest\x1a%.ias.inference.v1.UpdateModelResponse\"3\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\'2\x1e/api/v1/models/{model.name=**}:\x05model\x12\x82\x01\n\x0b\x44\x65leteModel\x12$.ias.inference.v1.DeleteModelRequest\x1a%.ias.inference.v1.DeleteModelResponse\"&\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02\x1a*\x18/api/v1/models/{name=**}\x12\x88\x01\n\nCheckModel\x12#.ias.inference.v1.CheckModelRequest\x1a$.ias.inference.v1.CheckModelResponse\"/\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02#\"\x1e/api/v1/models/{name=**}:check:\x01*\x12\x8c\x01\n\x0b\x45nableModel\x12$.ias.inference.v1.EnableModelRequest\x1a%.ias.inference.v1.EnableModelResponse\"0\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02$\"\x1f/api/v1/models/{name=**}:enable:\x01*\x12\x90\x01\n\x0c\x44isableModel\x12%.ias.inference.v1.DisableModelRequest\x1a&.ias.inference.v1.DisableModelResponse\"1\xea\xc7\x18\x02\x18\x0b\x82\xd3\xe4\x93\x02%\" /api/v1/models/{name=**}:disable:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,36 +42,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002\032\022\030/api/v1/models/{name=**}'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002\020\022\016/api/v1/models'
+  _globals['_MODELSERVICE'].methods_by_name['UpdateModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['UpdateModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002\'2\036/api/v1/models/{model.name=**}:\005model'
+  _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['DeleteModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002\032*\030/api/v1/models/{name=**}'
+  _globals['_MODELSERVICE'].methods_by_name['CheckModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['CheckModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002#\"\036/api/v1/models/{name=**}:check:\001*'
   _globals['_MODELSERVICE'].methods_by_name['EnableModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['EnableModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002$\"\037/api/v1/models/{name=**}:enable:\001*'
   _globals['_MODELSERVICE'].methods_by_name['DisableModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['DisableModel']._serialized_options = b'\352\307\030\002\030\013\202\323\344\223\002%\" /api/v1/models/{name=**}:disable:\001*'
-  _globals['_ENGINEKIND']._serialized_start=1135
-  _globals['_ENGINEKIND']._serialized_end=1222
-  _globals['_BACKEND']._serialized_start=142
-  _globals['_BACKEND']._serialized_end=251
-  _globals['_MODEL']._serialized_start=254
-  _globals['_MODEL']._serialized_end=567
-  _globals['_CREATEMODELREQUEST']._serialized_start=569
-  _globals['_CREATEMODELREQUEST']._serialized_end=629
-  _globals['_CREATEMODELRESPONSE']._serialized_start=631
-  _globals['_CREATEMODELRESPONSE']._serialized_end=692
-  _globals['_GETMODELREQUEST']._serialized_start=694
-  _globals['_GETMODELREQUEST']._serialized_end=725
-  _globals['_GETMODELRESPONSE']._serialized_start=727
-  _globals['_GETMODELRESPONSE']._serialized_end=785
-  _globals['_LISTMODELSREQUEST']._serialized_start=787
-  _globals['_LISTMODELSREQUEST']._serialized_end=845
-  _globals['_LISTMODELSRESPONSE']._serialized_start=847
-  _globals['_LISTMODELSRESPONSE']._serialized_end=933
-  _globals['_ENABLEMODELREQUEST']._serialized_start=935
-  _globals['_ENABLEMODELREQUEST']._serialized_end=969
-  _globals['_ENABLEMODELRESPONSE']._serialized_start=971
-  _globals['_ENABLEMODELRESPONSE']._serialized_end=1032
-  _globals['_DISABLEMODELREQUEST']._serialized_start=1034
-  _globals['_DISABLEMODELREQUEST']._serialized_end=1069
-  _globals['_DISABLEMODELRESPONSE']._serialized_start=1071
-  _globals['_DISABLEMODELRESPONSE']._serialized_end=1133
-  _globals['_MODELSERVICE']._serialized_start=1225
-  _globals['_MODELSERVICE']._serialized_end=1900
+  _globals['_ENGINEKIND']._serialized_start=1982
+  _globals['_ENGINEKIND']._serialized_end=2091
+  _globals['_MODELKIND']._serialized_start=2094
+  _globals['_MODELKIND']._serialized_end=2230
+  _globals['_BACKEND']._serialized_start=206
+  _globals['_BACKEND']._serialized_end=331
+  _globals['_MODEL']._serialized_start=334
+  _globals['_MODEL']._serialized_end=902
+  _globals['_CREATEMODELREQUEST']._serialized_start=904
+  _globals['_CREATEMODELREQUEST']._serialized_end=964
+  _globals['_CREATEMODELRESPONSE']._serialized_start=966
+  _globals['_CREATEMODELRESPONSE']._serialized_end=1027
+  _globals['_GETMODELREQUEST']._serialized_start=1029
+  _globals['_GETMODELREQUEST']._serialized_end=1060
+  _globals['_GETMODELRESPONSE']._serialized_start=1062
+  _globals['_GETMODELRESPONSE']._serialized_end=1120
+  _globals['_LISTMODELSREQUEST']._serialized_start=1122
+  _globals['_LISTMODELSREQUEST']._serialized_end=1180
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1182
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1268
+  _globals['_ENABLEMODELREQUEST']._serialized_start=1270
+  _globals['_ENABLEMODELREQUEST']._serialized_end=1304
+  _globals['_ENABLEMODELRESPONSE']._serialized_start=1306
+  _globals['_ENABLEMODELRESPONSE']._serialized_end=1367
+  _globals['_DISABLEMODELREQUEST']._serialized_start=1369
+  _globals['_DISABLEMODELREQUEST']._serialized_end=1404
+  _globals['_DISABLEMODELRESPONSE']._serialized_start=1406
+  _globals['_DISABLEMODELRESPONSE']._serialized_end=1468
+  _globals['_UPDATEMODELREQUEST']._serialized_start=1470
+  _globals['_UPDATEMODELREQUEST']._serialized_end=1579
+  _globals['_UPDATEMODELRESPONSE']._serialized_start=1581
+  _globals['_UPDATEMODELRESPONSE']._serialized_end=1642
+  _globals['_DELETEMODELREQUEST']._serialized_start=1644
+  _globals['_DELETEMODELREQUEST']._serialized_end=1678
+  _globals['_DELETEMODELRESPONSE']._serialized_start=1680
+  _globals['_DELETEMODELRESPONSE']._serialized_end=1701
+  _globals['_CHECKMODELREQUEST']._serialized_start=1703
+  _globals['_CHECKMODELREQUEST']._serialized_end=1736
+  _globals['_CHECKMODELRESPONSE']._serialized_start=1738
+  _globals['_CHECKMODELRESPONSE']._serialized_end=1822
+  _globals['_BACKENDCHECK']._serialized_start=1825
+  _globals['_BACKENDCHECK']._serialized_end=1980
+  _globals['_MODELSERVICE']._serialized_start=2233
+  _globals['_MODELSERVICE']._serialized_end=3326
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,9 @@ Models: the registry of what can be called."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -32,6 +34,8 @@ class _EngineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EngineKind
     """Deterministic text without a model, for demos and tests."""
     ENGINE_KIND_OPENAI: _EngineKind.ValueType  # 2
     """Any OpenAI-compatible HTTP server."""
+    ENGINE_KIND_VLLM: _EngineKind.ValueType  # 3
+    """vLLM in an adapter process of IAS, which Envoy reaches directly."""
 
 class EngineKind(_EngineKind, metaclass=_EngineKindEnumTypeWrapper):
     """What answers for a model."""
@@ -42,7 +46,41 @@ ENGINE_KIND_MOCK: EngineKind.ValueType  # 1
 """Deterministic text without a model, for demos and tests."""
 ENGINE_KIND_OPENAI: EngineKind.ValueType  # 2
 """Any OpenAI-compatible HTTP server."""
+ENGINE_KIND_VLLM: EngineKind.ValueType  # 3
+"""vLLM in an adapter process of IAS, which Envoy reaches directly."""
 Global___EngineKind: _TypeAlias = EngineKind  # noqa: Y015
+
+class _ModelKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODEL_KIND_UNSPECIFIED: _ModelKind.ValueType  # 0
+    """Stands for MODEL_KIND_CHAT."""
+    MODEL_KIND_CHAT: _ModelKind.ValueType  # 1
+    """Chat, and whatever else its engine can do."""
+    MODEL_KIND_COMPLETION: _ModelKind.ValueType  # 2
+    """Text completion; no chat."""
+    MODEL_KIND_EMBEDDING: _ModelKind.ValueType  # 3
+    """Embeddings, and scores made of them."""
+    MODEL_KIND_RERANK: _ModelKind.ValueType  # 4
+    """Ranking and scoring of documents."""
+
+class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
+    """What a model is made for."""
+
+MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
+"""Stands for MODEL_KIND_CHAT."""
+MODEL_KIND_CHAT: ModelKind.ValueType  # 1
+"""Chat, and whatever else its engine can do."""
+MODEL_KIND_COMPLETION: ModelKind.ValueType  # 2
+"""Text completion; no chat."""
+MODEL_KIND_EMBEDDING: ModelKind.ValueType  # 3
+"""Embeddings, and scores made of them."""
+MODEL_KIND_RERANK: ModelKind.ValueType  # 4
+"""Ranking and scoring of documents."""
+Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 @_typing.final
 class Backend(_message.Message):
@@ -54,16 +92,23 @@ class Backend(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
     API_KEY_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     engine: Global___EngineKind.ValueType
-    """What answers. Required."""
+    """What answers. Required, and the same for all backends of a model."""
     url: _builtins.str
     """For ENGINE_KIND_OPENAI: the base URL, up to and with `/v1`, http or https.
+    For ENGINE_KIND_VLLM: `grpc://host:port` of the adapter process.
     For ENGINE_KIND_MOCK: empty, or `mock:?…` with its switches.
+    No two backends of a model have the same.
     """
     upstream_model: _builtins.str
     """What the server calls the model; the model's name when empty."""
     api_key: _builtins.str
-    """The server's own API key. Write-only: shown as `********`."""
+    """The server's own API key. Write-only: shown as `********`, which in an
+    update leaves the key of the backend with this URL as it is.
+    """
+    weight: _builtins.int
+    """Its share of the requests beside the other backends, 1 to 1000; 1 when 0."""
     def __init__(
         self,
         *,
@@ -71,10 +116,11 @@ class Backend(_message.Message):
         url: _builtins.str = ...,
         upstream_model: _builtins.str = ...,
         api_key: _builtins.str = ...,
+        weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "engine", b"engine", "upstream_model", b"upstream_model", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "engine", b"engine", "upstream_model", b"upstream_model", "url", b"url", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +142,13 @@ class Model(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    DEFAULT_PARAMETERS_FIELD_NUMBER: _builtins.int
+    DEFAULT_MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_IDS_FIELD_NUMBER: _builtins.int
+    ALLOW_CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, by which clients ask for it: 1 to 200 characters of letters,
     digits and `._-/:`, beginning with a letter or digit.
@@ -109,12 +162,24 @@ class Model(_message.Message):
     context_length: _builtins.int
     """Tokens that prompt and answer may have together; 0 for unknown."""
     max_output_tokens: _builtins.int
-    """Tokens that an answer may have at most; 4096 when 0."""
+    """Tokens that an answer may have at most, whatever was asked for; 4096 when 0."""
     enabled: _builtins.bool
     """Whether it may be called. Read-only; see EnableModel and DisableModel."""
+    kind: Global___ModelKind.ValueType
+    """What it is made for."""
+    default_max_output_tokens: _builtins.int
+    """Tokens that an answer may have when the request doesn't say; 0 for
+    `max_output_tokens`, which it may not exceed.
+    """
+    allow_chat_template_kwargs: _builtins.bool
+    """Whether requests may send `chat_template_kwargs`, which reach into the
+    template. False unless set.
+    """
     @_builtins.property
     def backend(self) -> Global___Backend:
-        """Where its requests go. Required."""
+        """Where its requests go when there is one backend: short for `backends`, and
+        ignored beside them. Shows the first of them.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -123,6 +188,34 @@ class Model(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed. Read-only."""
+
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
+        """Where its requests go: 1 to 32, by weight and by how busy each is.
+        Required, unless `backend` is given.
+        """
+
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further names by which clients may ask for it, 32 at most, of the same
+        form. The answer names the model as it was asked for; usage has `name`.
+        No name or alias stands for two models.
+        """
+
+    @_builtins.property
+    def default_parameters(self) -> _struct_pb2.Struct:
+        """Sampling fields of a request that apply where the request has none of its
+        own, by OpenAI's names: `temperature`, `top_p`, `top_k`, `min_p`,
+        `frequency_penalty`, `presence_penalty`, `repetition_penalty`,
+        `length_penalty`, `min_tokens`, `seed`, `stop`, `reasoning_effort`,
+        `verbosity`; with `allow_chat_template_kwargs`, `chat_template_kwargs` too.
+        """
+
+    @_builtins.property
+    def organization_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the organisations that may call it, 1000 at most; none means all.
+        For others it does not exist.
+        """
 
     def __init__(
         self,
@@ -137,10 +230,17 @@ class Model(_message.Message):
         enabled: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        backends: _abc.Iterable[Global___Backend] | None = ...,
+        kind: Global___ModelKind.ValueType = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        default_parameters: _struct_pb2.Struct | None = ...,
+        default_max_output_tokens: _builtins.int = ...,
+        organization_ids: _abc.Iterable[_builtins.str] | None = ...,
+        allow_chat_template_kwargs: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "create_time", b"create_time", "default_parameters", b"default_parameters", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "completion_price_nanos", b"completion_price_nanos", "context_length", b"context_length", "create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "max_output_tokens", b"max_output_tokens", "name", b"name", "prompt_price_nanos", b"prompt_price_nanos", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "allow_chat_template_kwargs", b"allow_chat_template_kwargs", "backend", b"backend", "backends", b"backends", "completion_price_nanos", b"completion_price_nanos", "context_length", b"context_length", "create_time", b"create_time", "default_max_output_tokens", b"default_max_output_tokens", "default_parameters", b"default_parameters", "display_name", b"display_name", "enabled", b"enabled", "kind", b"kind", "max_output_tokens", b"max_output_tokens", "name", b"name", "organization_ids", b"organization_ids", "prompt_price_nanos", b"prompt_price_nanos", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,3 +485,198 @@ class DisableModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DisableModelResponse: _TypeAlias = DisableModelResponse  # noqa: Y015
+
+@_typing.final
+class UpdateModelRequest(_message.Message):
+    """Asks to change a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """The model, found by its name or an alias, with the fields to change."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields of `model` to change; all that are set in it when empty. `name` and
+        `enabled` can't be changed here.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateModelRequest: _TypeAlias = UpdateModelRequest  # noqa: Y015
+
+@_typing.final
+class UpdateModelResponse(_message.Message):
+    """The changed model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """As stored."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateModelResponse: _TypeAlias = UpdateModelResponse  # noqa: Y015
+
+@_typing.final
+class DeleteModelRequest(_message.Message):
+    """Asks to remove a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelResponse(_message.Message):
+    """The model is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+
+@_typing.final
+class CheckModelRequest(_message.Message):
+    """Asks what a model's backends serve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckModelRequest: _TypeAlias = CheckModelRequest  # noqa: Y015
+
+@_typing.final
+class CheckModelResponse(_message.Message):
+    """What the backends of a model said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the model."""
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendCheck]:
+        """One for each backend, in the order of the registration."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        backends: _abc.Iterable[Global___BackendCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckModelResponse: _TypeAlias = CheckModelResponse  # noqa: Y015
+
+@_typing.final
+class BackendCheck(_message.Message):
+    """What one backend said when asked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
+    SERVED_MODELS_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Its URL."""
+    reachable: _builtins.bool
+    """Whether it answered."""
+    latency_ms: _builtins.float
+    """Milliseconds that the answer took; 0 when there was none."""
+    upstream_model: _builtins.str
+    """What the server is registered to call the model."""
+    context_length: _builtins.int
+    """Tokens of context that it says the model has; 0 when it doesn't say."""
+    @_builtins.property
+    def served_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it says it serves, 100 at most; none when it doesn't say."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong, as sentences for people; none when all is well."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        reachable: _builtins.bool = ...,
+        latency_ms: _builtins.float = ...,
+        upstream_model: _builtins.str = ...,
+        served_models: _abc.Iterable[_builtins.str] | None = ...,
+        context_length: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "latency_ms", b"latency_ms", "problems", b"problems", "reachable", b"reachable", "served_models", b"served_models", "upstream_model", b"upstream_model", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendCheck: _TypeAlias = BackendCheck  # noqa: Y015

@@ -50,6 +50,21 @@ class ModelServiceStub:
                 request_serializer=ias_dot_inference_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.UpdateModel = channel.unary_unary(
+                '/ias.inference.v1.ModelService/UpdateModel',
+                request_serializer=ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelRequest.SerializeToString,
+                response_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelResponse.FromString,
+                _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/ias.inference.v1.ModelService/DeleteModel',
+                request_serializer=ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
+        self.CheckModel = channel.unary_unary(
+                '/ias.inference.v1.ModelService/CheckModel',
+                request_serializer=ias_dot_inference_dot_v1_dot_models__pb2.CheckModelRequest.SerializeToString,
+                response_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.CheckModelResponse.FromString,
+                _registered_method=True)
         self.EnableModel = channel.unary_unary(
                 '/ias.inference.v1.ModelService/EnableModel',
                 request_serializer=ias_dot_inference_dot_v1_dot_models__pb2.EnableModelRequest.SerializeToString,
@@ -67,15 +82,16 @@ class ModelServiceServicer:
     """
 
     def CreateModel(self, request, context):
-        """Registers a model, enabled. Fails with ALREADY_EXISTS when the name is
-        taken.
+        """Registers a model, enabled. Fails with ALREADY_EXISTS when its name or one
+        of its aliases is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Shows one model. Fails with NOT_FOUND when there is none.
+        """Shows one model. Fails with NOT_FOUND when there is none. Here and in all
+        that follows, an alias names its model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +99,29 @@ class ModelServiceServicer:
 
     def ListModels(self, request, context):
         """Lists the registry, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateModel(self, request, context):
+        """Changes the fields that the mask names. Fails with ALREADY_EXISTS when an
+        alias is taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModel(self, request, context):
+        """Removes a model for good; requests that run go on, usage and audit stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckModel(self, request, context):
+        """Asks each backend of a model what it serves, and compares that with what
+        is registered. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +159,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.ListModelsRequest.FromString,
                     response_serializer=ias_dot_inference_dot_v1_dot_models__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'UpdateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModel,
+                    request_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelRequest.FromString,
+                    response_serializer=ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelResponse.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelRequest.FromString,
+                    response_serializer=ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'CheckModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckModel,
+                    request_deserializer=ias_dot_inference_dot_v1_dot_models__pb2.CheckModelRequest.FromString,
+                    response_serializer=ias_dot_inference_dot_v1_dot_models__pb2.CheckModelResponse.SerializeToString,
             ),
             'EnableModel': grpc.unary_unary_rpc_method_handler(
                     servicer.EnableModel,
@@ -214,6 +268,87 @@ class ModelService:
             '/ias.inference.v1.ModelService/ListModels',
             ias_dot_inference_dot_v1_dot_models__pb2.ListModelsRequest.SerializeToString,
             ias_dot_inference_dot_v1_dot_models__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ias.inference.v1.ModelService/UpdateModel',
+            ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelRequest.SerializeToString,
+            ias_dot_inference_dot_v1_dot_models__pb2.UpdateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ias.inference.v1.ModelService/DeleteModel',
+            ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelRequest.SerializeToString,
+            ias_dot_inference_dot_v1_dot_models__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ias.inference.v1.ModelService/CheckModel',
+            ias_dot_inference_dot_v1_dot_models__pb2.CheckModelRequest.SerializeToString,
+            ias_dot_inference_dot_v1_dot_models__pb2.CheckModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,13 +34,25 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     CreateModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.CreateModelResponse]
-    """Registers a model, enabled. Fails with ALREADY_EXISTS when the name is
-    taken.
+    """Registers a model, enabled. Fails with ALREADY_EXISTS when its name or one
+    of its aliases is taken.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]
-    """Shows one model. Fails with NOT_FOUND when there is none."""
+    """Shows one model. Fails with NOT_FOUND when there is none. Here and in all
+    that follows, an alias names its model.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]
     """Lists the registry, by name."""
+    UpdateModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.UpdateModelRequest, _models_pb2.UpdateModelResponse]
+    """Changes the fields that the mask names. Fails with ALREADY_EXISTS when an
+    alias is taken.
+    """
+    DeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.DeleteModelResponse]
+    """Removes a model for good; requests that run go on, usage and audit stay."""
+    CheckModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.CheckModelRequest, _models_pb2.CheckModelResponse]
+    """Asks each backend of a model what it serves, and compares that with what
+    is registered. Changes nothing.
+    """
     EnableModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.EnableModelRequest, _models_pb2.EnableModelResponse]
     """Lets a model be called. Enabling an enabled one changes nothing."""
     DisableModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.DisableModelRequest, _models_pb2.DisableModelResponse]
@@ -54,13 +66,25 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateModel: _aio.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.CreateModelResponse]  # type: ignore[assignment]
-    """Registers a model, enabled. Fails with ALREADY_EXISTS when the name is
-    taken.
+    """Registers a model, enabled. Fails with ALREADY_EXISTS when its name or one
+    of its aliases is taken.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Shows one model. Fails with NOT_FOUND when there is none."""
+    """Shows one model. Fails with NOT_FOUND when there is none. Here and in all
+    that follows, an alias names its model.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListModelsRequest, _models_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the registry, by name."""
+    UpdateModel: _aio.UnaryUnaryMultiCallable[_models_pb2.UpdateModelRequest, _models_pb2.UpdateModelResponse]  # type: ignore[assignment]
+    """Changes the fields that the mask names. Fails with ALREADY_EXISTS when an
+    alias is taken.
+    """
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.DeleteModelResponse]  # type: ignore[assignment]
+    """Removes a model for good; requests that run go on, usage and audit stay."""
+    CheckModel: _aio.UnaryUnaryMultiCallable[_models_pb2.CheckModelRequest, _models_pb2.CheckModelResponse]  # type: ignore[assignment]
+    """Asks each backend of a model what it serves, and compares that with what
+    is registered. Changes nothing.
+    """
     EnableModel: _aio.UnaryUnaryMultiCallable[_models_pb2.EnableModelRequest, _models_pb2.EnableModelResponse]  # type: ignore[assignment]
     """Lets a model be called. Enabling an enabled one changes nothing."""
     DisableModel: _aio.UnaryUnaryMultiCallable[_models_pb2.DisableModelRequest, _models_pb2.DisableModelResponse]  # type: ignore[assignment]
@@ -77,8 +101,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.CreateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.CreateModelResponse, _abc.Awaitable[_models_pb2.CreateModelResponse]]:
-        """Registers a model, enabled. Fails with ALREADY_EXISTS when the name is
-        taken.
+        """Registers a model, enabled. Fails with ALREADY_EXISTS when its name or one
+        of its aliases is taken.
         """
 
     @_abc_1.abstractmethod
@@ -87,7 +111,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.GetModelResponse, _abc.Awaitable[_models_pb2.GetModelResponse]]:
-        """Shows one model. Fails with NOT_FOUND when there is none."""
+        """Shows one model. Fails with NOT_FOUND when there is none. Here and in all
+        that follows, an alias names its model.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -96,6 +122,34 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.ListModelsResponse, _abc.Awaitable[_models_pb2.ListModelsResponse]]:
         """Lists the registry, by name."""
+
+    @_abc_1.abstractmethod
+    def UpdateModel(
+        self,
+        request: _models_pb2.UpdateModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.UpdateModelResponse, _abc.Awaitable[_models_pb2.UpdateModelResponse]]:
+        """Changes the fields that the mask names. Fails with ALREADY_EXISTS when an
+        alias is taken.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteModel(
+        self,
+        request: _models_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.DeleteModelResponse, _abc.Awaitable[_models_pb2.DeleteModelResponse]]:
+        """Removes a model for good; requests that run go on, usage and audit stay."""
+
+    @_abc_1.abstractmethod
+    def CheckModel(
+        self,
+        request: _models_pb2.CheckModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.CheckModelResponse, _abc.Awaitable[_models_pb2.CheckModelResponse]]:
+        """Asks each backend of a model what it serves, and compares that with what
+        is registered. Changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def EnableModel(

@@ -28,7 +28,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from ias.access.v1 import access_pb2 as ias_dot_access_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dias/inference/v1/openai.proto\x12\x10ias.inference.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1aias/access/v1/access.proto\"%\n\x14RetrieveModelRequest\x12\r\n\x05model\x18\x01 \x01(\t2\xca\x02\n\rOpenAIService\x12k\n\x14\x43reateChatCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x19\"\x14/v1/chat/completions:\x01*0\x01\x12V\n\nListModels\x12\x16.google.protobuf.Empty\x1a\x14.google.api.HttpBody\"\x18\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models0\x01\x12t\n\rRetrieveModel\x12&.ias.inference.v1.RetrieveModelRequest\x1a\x14.google.api.HttpBody\"#\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/models/{model=**}0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dias/inference/v1/openai.proto\x12\x10ias.inference.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1aias/access/v1/access.proto\"%\n\x14RetrieveModelRequest\x12\r\n\x05model\x18\x01 \x01(\t2\xda\x07\n\rOpenAIService\x12k\n\x14\x43reateChatCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"%\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x19\"\x14/v1/chat/completions:\x01*0\x01\x12\x62\n\x10\x43reateCompletion\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\" \xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/completions:\x01*0\x01\x12^\n\x0e\x43reateResponse\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1e\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x12\"\r/v1/responses:\x01*0\x01\x12`\n\x0f\x43reateEmbedding\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*0\x01\x12Y\n\x0c\x43reateRerank\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1b\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x0f\"\n/v1/rerank:\x01*0\x01\x12W\n\x0b\x43reateScore\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1a\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x0e\"\t/v1/score:\x01*0\x01\x12W\n\x08Tokenize\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1d\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/tokenize:\x01*0\x01\x12[\n\nDetokenize\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"\x1f\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/detokenize:\x01*0\x01\x12V\n\nListModels\x12\x16.google.protobuf.Empty\x1a\x14.google.api.HttpBody\"\x18\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models0\x01\x12t\n\rRetrieveModel\x12&.ias.inference.v1.RetrieveModelRequest\x1a\x14.google.api.HttpBody\"#\xea\xc7\x18\x02\x18\x0c\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/models/{model=**}0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENAISERVICE'].methods_by_name['CreateChatCompletion']._loaded_options = None
   _globals['_OPENAISERVICE'].methods_by_name['CreateChatCompletion']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\031\"\024/v1/chat/completions:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateCompletion']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateCompletion']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\024\"\017/v1/completions:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateResponse']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateResponse']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\022\"\r/v1/responses:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateEmbedding']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateEmbedding']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\023\"\016/v1/embeddings:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateRerank']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateRerank']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\017\"\n/v1/rerank:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['CreateScore']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['CreateScore']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\016\"\t/v1/score:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['Tokenize']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['Tokenize']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\021\"\014/v1/tokenize:\001*'
+  _globals['_OPENAISERVICE'].methods_by_name['Detokenize']._loaded_options = None
+  _globals['_OPENAISERVICE'].methods_by_name['Detokenize']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\023\"\016/v1/detokenize:\001*'
   _globals['_OPENAISERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_OPENAISERVICE'].methods_by_name['ListModels']._serialized_options = b'\352\307\030\002\030\014\202\323\344\223\002\014\022\n/v1/models'
   _globals['_OPENAISERVICE'].methods_by_name['RetrieveModel']._loaded_options = None
@@ -44,5 +58,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVEMODELREQUEST']._serialized_start=165
   _globals['_RETRIEVEMODELREQUEST']._serialized_end=202
   _globals['_OPENAISERVICE']._serialized_start=205
-  _globals['_OPENAISERVICE']._serialized_end=535
+  _globals['_OPENAISERVICE']._serialized_end=1191
 # @@protoc_insertion_point(module_scope)

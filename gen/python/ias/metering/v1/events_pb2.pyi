@@ -94,7 +94,9 @@ class UsageEvent(_message.Message):
     model: _builtins.str
     """The model's name in the registry."""
     operation: _builtins.str
-    """The RPC, as `chat` or `completions`."""
+    """What was asked for: `chat`, `completion`, `response`, `embedding`,
+    `rerank` or `score`.
+    """
     status: Global___UsageStatus.ValueType
     """How it ended."""
     prompt_tokens: _builtins.int

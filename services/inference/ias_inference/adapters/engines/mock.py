@@ -5,15 +5,18 @@ Its counters say what it produced, independently of what is charged: the oracle 
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 
-import msgspec
 from prometheus_client import Counter, Gauge
 
-from ias_inference.adapters.engines import mock_plan
+from ias_inference.adapters.engines import mock_plan, mock_pooling, mock_tokens
+from ias_inference.adapters.engines.mock_forms import ChatForm, CompletionForm, Form
 from ias_inference.adapters.engines.mock_plan import Answer, Switches
-from ias_inference.domain.engines import ChatRequest, Estimate, Job
-from ias_inference.domain.errors import EngineFailed, InvalidRequest
+from ias_inference.adapters.engines.mock_response import ResponseForm
+from ias_inference.adapters.engines.mock_wishes import Wishes, wishes_of
+from ias_inference.domain.engines import Estimate, Job, Operation, Request, Turn
+from ias_inference.domain.errors import EngineFailed, Unsupported
 from ias_inference.domain.models import Backend, Model
 
 PROMPT_TOKENS = Counter(
@@ -28,64 +31,79 @@ _BATCH = 16
 _FAIRNESS = 256
 """Tokens after which a whole answer lets other requests run."""
 
-_encode = msgspec.json.encode
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is read out of a request once."""
+
+    wishes: Wishes
+    turns: Sequence[Turn]
+
+    def switches(self, backend: Backend) -> Switches:
+        """What holds on the backend that was chosen."""
+        return mock_plan.switches_of(backend.url, self.turns)
 
 
 class MockEngine:
-    """Serves every backend of the kind `mock`."""
+    """Serves every backend of the kind `mock`, whatever is asked of it."""
 
     def check(self, backend: Backend) -> None:
         """Raises InvalidField for a switch that the mock does not have."""
         mock_plan.parse_url(backend.url)
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
-        """Exact in both respects. Raises InvalidRequest for a part that is not text."""
+    async def prepare(self, model: Model, request: Request) -> Estimate:
+        """Exact in both respects. Raises InvalidRequest, Unsupported."""
         if request.media_field:
-            raise InvalidRequest(request.media_field, f"Model {model.name!r} reads text alone.")
-        switches = mock_plan.switches_of(model.backend.url, request.turns)
-        asked = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
-        answers = mock_plan.plan(request, switches, asked)
+            raise Unsupported(model.name, "anything but text", request.media_field)
+        turns = mock_plan.turns_of(request) if request.operation.generates else request.turns
+        wishes = wishes_of(request)
+        prepared = _Prepared(wishes, turns)
+        if not request.operation.generates:
+            total, largest = mock_pooling.count(request)
+            return Estimate(total, exact=True, largest_prompt=largest, prepared=prepared)
+        asked = model.max_output_tokens
+        if request.max_tokens is not None:
+            asked = min(asked, request.max_tokens)
+        switches = prepared.switches(model.backend)
+        answers = mock_plan.plan(request, switches, asked, wishes, turns)
+        sizes = [mock_tokens.count(part) for part in request.inputs]
         return Estimate(
-            prompt_tokens=mock_plan.count_prompt(request.turns),
+            prompt_tokens=sum(sizes) if sizes else mock_tokens.count_chat(turns),
             longest=max(len(answer.tokens) for answer in answers),
             exact=True,
+            largest_prompt=max(sizes, default=None),
+            prepared=prepared,
         )
 
     async def complete(self, job: Job) -> bytes:
         """The planned answers, after the time they take. Raises EngineFailed if switched so."""
-        answers, switches = _planned(job)
-        texts = [""] * len(answers)
         running = RUNNING.labels(job.model.name)
         running.inc()
         try:
-            produced = _Producer(job, answers, switches)
+            if not job.request.operation.generates:
+                return await _pooled(job)
+            answers, prepared = _planned(job)
+            texts = [""] * len(answers)
+            produced = _Producer(job, answers, prepared.switches(job.backend))
             while (step := produced.next()) is not None:
                 if step[2] or not job.usage.completion_tokens % _FAIRNESS:
                     await asyncio.sleep(step[2])
                 produced.count()
                 texts[step[0]] += step[1]
+            produced.count_prompt()
         finally:
             running.dec()
-        choices: list[dict[str, object]] = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": answer.finish_reason,
-            }
-            for index, (text, answer) in enumerate(zip(texts, answers, strict=True))
-        ]
-        return _encode(_object(job, "chat.completion", choices) | {"usage": _usage(job)})
+        return _form(job, answers, prepared).whole(texts)
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
-        """A chunk for each token, one that ends each answer, and the usage if asked for."""
-        answers, switches = _planned(job)
+        """The events of each token, and what ends the answer."""
+        answers, prepared = _planned(job)
+        form = _form(job, answers, prepared)
         running = RUNNING.labels(job.model.name)
         running.inc()
-        begun: set[int] = set()
         batch: list[bytes] = []
         try:
-            produced = _Producer(job, answers, switches)
+            produced = _Producer(job, answers, prepared.switches(job.backend))
             while (step := produced.next()) is not None:
                 index, text, wait_s = step
                 if batch and (wait_s or job.room <= 0 or len(batch) >= _BATCH):
@@ -96,18 +114,9 @@ class MockEngine:
                 if wait_s:
                     await asyncio.sleep(wait_s)
                 produced.count()
-                delta = {"content": text} if index in begun else _first(text)
-                begun.add(index)
-                batch.append(_encode(_chunk(job, index, delta, None)))
-            batch += [
-                _encode(_chunk(job, index, {}, answer.finish_reason))
-                for index, answer in enumerate(answers)
-            ]
-            if job.request.include_usage:
-                batch.append(
-                    _encode(_object(job, "chat.completion.chunk", []) | {"usage": _usage(job)})
-                )
-            yield batch
+                batch += form.token(index, text)
+            produced.count_prompt()
+            yield batch + form.ends()
         except EngineFailed:
             if batch:
                 yield batch
@@ -146,55 +155,49 @@ class _Producer:
 
     def count(self) -> None:
         """Counts the token handed out last, and the prompt with the first."""
-        usage = self._job.usage
-        if not usage.prompt_tokens:
-            usage.prompt_tokens = self._job.prompt_tokens
-            PROMPT_TOKENS.labels(self._job.model.name).inc(usage.prompt_tokens)
+        self.count_prompt()
         self._produced += 1
-        usage.completion_tokens += 1
+        self._job.usage.completion_tokens += 1
         self._counter.inc()
 
-
-def _planned(job: Job) -> tuple[list[Answer], Switches]:
-    switches = mock_plan.switches_of(job.model.backend.url, job.request.turns)
-    return mock_plan.plan(job.request, switches, job.max_tokens), switches
-
-
-def _object(job: Job, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
-    return {
-        "id": job.completion_id,
-        "object": kind,
-        "created": job.created,
-        "model": job.model.name,
-        "choices": choices,
-    }
+    def count_prompt(self) -> None:
+        """Counts the prompt, once."""
+        if not self._job.usage.prompt_tokens:
+            _count_prompt(self._job)
 
 
-def _chunk(
-    job: Job, index: int, delta: dict[str, str], finish_reason: str | None
-) -> dict[str, object]:
-    choice: dict[str, object] = {
-        "index": index,
-        "delta": delta,
-        "logprobs": None,
-        "finish_reason": finish_reason,
-    }
-    chunk = _object(job, "chat.completion.chunk", [choice])
-    if job.request.include_usage:
-        chunk["usage"] = None
-    return chunk
+async def _pooled(job: Job) -> bytes:
+    prepared = job.prepared
+    assert isinstance(prepared, _Prepared)
+    switches = prepared.switches(job.backend)
+    if switches.fail:
+        raise EngineFailed(job.model.name, "failed, as its switches say")
+    if switches.start_ms:
+        await asyncio.sleep(switches.start_ms / 1000)
+    if job.request.operation.metered:
+        _count_prompt(job)
+    return mock_pooling.answer(job)
 
 
-def _first(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+def _count_prompt(job: Job) -> None:
+    job.usage.prompt_tokens = job.prompt_tokens
+    PROMPT_TOKENS.labels(job.model.name).inc(job.prompt_tokens)
 
 
-def _usage(job: Job) -> dict[str, object]:
-    usage = job.usage
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-    }
+def _planned(job: Job) -> tuple[list[Answer], _Prepared]:
+    prepared = job.prepared
+    assert isinstance(prepared, _Prepared)
+    switches = prepared.switches(job.backend)
+    planned = mock_plan.plan(job.request, switches, job.max_tokens, prepared.wishes, prepared.turns)
+    return planned, prepared
+
+
+def _form(job: Job, answers: list[Answer], prepared: _Prepared) -> Form:
+    match job.request.operation:
+        case Operation.CHAT:
+            return ChatForm(job, answers, prepared.wishes)
+        case Operation.RESPONSE:
+            return ResponseForm(job, answers, prepared.wishes)
+        case _:
+            prompts = [turn.text for turn in prepared.turns]
+            return CompletionForm(job, answers, prepared.wishes, prompts)

@@ -5,18 +5,23 @@ also in the last message of the user: `[mock tokens=100 pace_ms=20]`.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from ias_inference.domain.engines import ChatRequest, Turn
+from ias_inference.adapters.engines import mock_tokens
+from ias_inference.adapters.engines.mock_json import instance_of
+from ias_inference.adapters.engines.mock_wishes import NONE, Wishes
+from ias_inference.domain.engines import Request, Turn
 from ias_runtime.errors import InvalidField
 
 MAX_TOKENS = 100_000
 _DIRECTIVE = re.compile(r"\[mock((?: [a-z_]+=[0-9]+)+)\]")
-_PIECE = re.compile(r"\w{1,8}|[^\w\s]")
+_PIECE = re.compile(r"\s*\w{1,8}|\s*[^\w\s]|\s+")
+"""Tokens of an answer that is not made of words."""
 _VOCABULARY = (
     "the a gateway model token budget lease key answer stream quiet river stone light window"
     " garden letter morning winter paper signal metal harbour forest engine bridge music silver"
@@ -97,9 +102,11 @@ def switches_of(url: str, turns: Sequence[Turn]) -> Switches:
     return found
 
 
-def count_prompt(turns: Sequence[Turn]) -> int:
-    """Tokens of a prompt: 4 for each message, 3 for the answer's beginning, 1 for each piece."""
-    return 3 + sum(4 + sum(1 for _ in _PIECE.finditer(turn.text)) for turn in turns)
+def turns_of(request: Request) -> Sequence[Turn]:
+    """The prompt as turns; one for each text where it is no chat. Raises InvalidRequest."""
+    if request.turns or not request.inputs:
+        return request.turns
+    return [Turn("user", text) for text in mock_tokens.texts_of(request.inputs, "prompt")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,34 +118,76 @@ class Answer:
     finish_reason: str
 
 
-def plan(request: ChatRequest, switches: Switches, max_tokens: int) -> list[Answer]:
-    """The `n` answers to a request: the same for the same request, whatever else happens."""
-    digest = hashlib.blake2b(digest_size=16)
-    for turn in request.turns:
-        digest.update(f"{turn.role}\x00{turn.text}\x01".encode())
-    digest.update(f"{request.seed}".encode())
-    return [
-        _answer(digest.digest() + index.to_bytes(2, "big"), request, switches, max_tokens)
-        for index in range(request.n)
-    ]
+def plan(
+    request: Request,
+    switches: Switches,
+    max_tokens: int,
+    wishes: Wishes = NONE,
+    turns: Sequence[Turn] | None = None,
+) -> list[Answer]:
+    """All answers to a request: the same for the same request, whatever else happens.
+
+    Those to the first prompt come first. `turns` are the request's, if already known.
+    """
+    turns = turns_of(request) if turns is None else turns
+    prompts = [[turn] for turn in turns] if request.inputs else [turns]
+    answers = []
+    for prompt in prompts:
+        digest = hashlib.blake2b(digest_size=16)
+        for turn in prompt:
+            digest.update(f"{turn.role}\x00{turn.text}\x01".encode())
+        digest.update(f"{request.seed}".encode())
+        for index in range(request.n):
+            seed = hashlib.blake2b(digest.digest() + index.to_bytes(2, "big"), digest_size=8)
+            number = int.from_bytes(seed.digest(), "big")
+            answers.append(_answer(number, request, switches, max_tokens, wishes))
+    return answers
 
 
-def _answer(seed: bytes, request: ChatRequest, switches: Switches, max_tokens: int) -> Answer:
-    number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "big")
+def likely_tokens(number: int) -> list[str]:
+    """The vocabulary, in an order that depends on the number alone."""
+    start = number % len(_WORDS)
+    return [*_WORDS[start:], *_WORDS[:start]]
+
+
+def _answer(
+    number: int, request: Request, switches: Switches, max_tokens: int, wishes: Wishes
+) -> Answer:
+    if wishes.tool or wishes.schema is not None or wishes.choices:
+        tokens, length = _structured(number, wishes, max_tokens)
+    else:
+        tokens, length = _worded(number, request, switches, max_tokens)
+    finish = "length" if len(tokens) < length else "tool_calls" if wishes.tool else "stop"
+    if request.stop and not wishes.tool:
+        tokens, stopped = _cut_at_stop(tokens, request.stop)
+        finish = "stop" if stopped else finish
+    return Answer(tuple(tokens), finish)
+
+
+def _structured(number: int, wishes: Wishes, max_tokens: int) -> tuple[list[str], int]:
+    """The tokens kept, and how many there would be."""
+    if wishes.choices and not wishes.tool:
+        text = wishes.choices[number % len(wishes.choices)]
+    else:
+        text = json.dumps(instance_of(wishes.schema), separators=(",", ":"), ensure_ascii=False)
+    tokens = _PIECE.findall(text)
+    return tokens[:max_tokens], len(tokens)
+
+
+def _worded(
+    number: int, request: Request, switches: Switches, max_tokens: int
+) -> tuple[list[str], int]:
+    """The same for an answer of words."""
     length = switches.tokens or 16 + number % 25
     start, stride = number >> 8, 1 + (number >> 32) % (len(_WORDS) - 1)
     kept = min(length, max_tokens)
     words = (_WORDS[(start + i * stride) % len(_WORDS)] for i in range(kept))
     tokens = [word if i == 0 else " " + word for i, word in enumerate(words)]
-    if request.json_object:
+    if request.json_object and tokens:
         tokens[0] = '{"answer": "' + tokens[0]
         if kept == length:
             tokens[-1] += '"}'
-    finish = "length" if kept < length else "stop"
-    if request.stop:
-        tokens, stopped = _cut_at_stop(tokens, request.stop)
-        finish = "stop" if stopped else finish
-    return Answer(tuple(tokens), finish)
+    return tokens, length
 
 
 def _cut_at_stop(tokens: list[str], stops: Sequence[str]) -> tuple[list[str], bool]:

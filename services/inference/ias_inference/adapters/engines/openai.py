@@ -15,10 +15,11 @@ import aiohttp
 from msgspec import DecodeError, Raw
 
 from ias_inference.adapters.engines import openai_json
-from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines
+from ias_inference.adapters.engines.openai_events import EventRewriter
+from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines, Rewriter
 from ias_inference.adapters.engines.openai_upstream import Upstream
-from ias_inference.domain.engines import ChatRequest, Estimate, Job
-from ias_inference.domain.errors import EngineFailed, EngineRefused
+from ias_inference.domain.engines import Estimate, Job, Operation, Request
+from ias_inference.domain.errors import EngineFailed, EngineRefused, Unsupported
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
 
@@ -34,6 +35,8 @@ _DRAIN_S = 1.0
 """For the end of the HTTP body after `[DONE]`; then the connection is not reused."""
 _OURS_TO_FIX = frozenset({401, 403, 407})
 """Refusals that are about the registration, not about the client's request."""
+_ABSENT = frozenset({404, 405, 501})
+"""What servers answer where they lack an operation."""
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 
 
@@ -41,7 +44,7 @@ class OpenAIEngine:
     """Serves every backend of the kind `openai`, over one pool of kept-alive connections."""
 
     def __init__(self) -> None:
-        self._upstreams: dict[str, Upstream] = {}
+        self._upstreams: dict[tuple[str, str], Upstream] = {}
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
@@ -83,14 +86,20 @@ class OpenAIEngine:
         if not backend.api_key.isascii() or not backend.api_key.isprintable():
             raise InvalidField("model.backend.api_key", "must be printable ASCII")
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
-        """A guess by the bytes of the request, learnt from what the server counted before."""
-        ratio = self._upstream(model).ratio
-        return Estimate(ratio.at_most(request.size_bytes, len(request.turns)))
+    async def prepare(self, model: Model, request: Request) -> Estimate:
+        """A guess by the bytes of the request, learnt from what the server counted before.
+
+        Token ids are counted, since they are what the server reads.
+        """
+        sizes = [len(part) for part in request.inputs if not isinstance(part, str)]
+        if sizes and len(sizes) == len(request.inputs):
+            return Estimate(sum(sizes), exact=True, largest_prompt=max(sizes))
+        ratio = self._upstream(model, model.backend).ratio
+        return Estimate(ratio.at_most(request.size_bytes, _parts(request)))
 
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._post(upstream, job, upstream.body(job, None))
         try:
             if response.status != 200:
@@ -104,11 +113,11 @@ class OpenAIEngine:
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
         """The server's chunks with our id and model name; see Engine.stream."""
-        upstream = self._upstream(job.model)
+        upstream = self._upstream(job.model, job.backend)
         response = await self._open_stream(upstream, job)
         batch: list[bytes] = []
         try:
-            rewriter, lines = ChunkRewriter(job), EventLines()
+            rewriter, lines = _rewriter(job), EventLines()
             read = response.content.readany
             while data := await _read(read, job):
                 for payload in _payloads(lines, data, job):
@@ -138,14 +147,22 @@ class OpenAIEngine:
             _let_go(response)
             _charge_unreported(upstream, job)
 
-    def _upstream(self, model: Model) -> Upstream:
-        known = self._upstreams.get(model.name)
+    def _upstream(self, model: Model, backend: Backend) -> Upstream:
+        key = (model.name, backend.url)
+        known = self._upstreams.get(key)
         if known is None or known.model is not model:
-            known = self._upstreams[model.name] = Upstream(model, known)
+            known = self._upstreams[key] = Upstream(model, backend, known)
+            if backend is not model.backend:
+                # All backends serve one model: what one teaches of its tokens holds for all.
+                known.ratio = self._upstream(model, model.backend).ratio
         return known
 
     async def _post(self, upstream: Upstream, job: Job, body: bytes) -> aiohttp.ClientResponse:
-        post, url, headers = self._session.post, upstream.url, upstream.headers
+        post, url, headers = (
+            self._session.post,
+            upstream.urls[job.request.operation],
+            upstream.headers,
+        )
         try:
             try:
                 return await post(url, data=body, headers=headers, allow_redirects=False)
@@ -157,7 +174,7 @@ class OpenAIEngine:
 
     async def _open_stream(self, upstream: Upstream, job: Job) -> aiohttp.ClientResponse:
         options = {"include_usage": True}
-        if upstream.continuous:
+        if upstream.continuous and job.request.operation is not Operation.RESPONSE:
             asked = options | {"continuous_usage_stats": True}
             response = await self._post(upstream, job, upstream.body(job, asked))
             if response.status == 200:
@@ -169,40 +186,76 @@ class OpenAIEngine:
         response = await self._post(upstream, job, upstream.body(job, options))
         if response.status != 200:
             await _refuse(response, job)
-        upstream.continuous = False
+        if job.request.operation is not Operation.RESPONSE:
+            upstream.continuous = False
         return response
 
     def _learn(self, upstream: Upstream, job: Job) -> None:
         if job.usage.prompt_tokens:
-            request = job.request
-            upstream.ratio.learn(request.size_bytes, len(request.turns), job.usage.prompt_tokens)
+            _learn(upstream, job.request, job.usage.prompt_tokens)
+
+
+def _rewriter(job: Job) -> Rewriter:
+    if job.request.operation is Operation.RESPONSE:
+        return EventRewriter(job)
+    return ChunkRewriter(job)
+
+
+def _parts(request: Request) -> int:
+    """Messages or texts, each of which a server may add some tokens to."""
+    return len(request.turns) or len(request.inputs)
+
+
+def _learn(upstream: Upstream, request: Request, prompt_tokens: int) -> None:
+    if all(isinstance(part, str) for part in request.inputs):
+        upstream.ratio.learn(request.size_bytes, _parts(request), prompt_tokens)
+
+
+_HOLDS = {
+    Operation.CHAT: "choices",
+    Operation.COMPLETION: "choices",
+    Operation.RESPONSE: "output",
+    Operation.EMBEDDING: "data",
+    Operation.RERANK: "results",
+    Operation.SCORE: "data",
+    Operation.TOKENIZE: "tokens",
+    Operation.DETOKENIZE: "prompt",
+}
+"""The field without which an answer makes no sense."""
 
 
 def _rewritten(upstream: Upstream, job: Job, data: bytes) -> bytes:
     request, model = job.request, job.model.name
+    operation = request.operation
     try:
         answer = openai_json.object_of(data)
-        usage = openai_json.usage_of(answer.get("usage", b"null"))
-        size_bytes = len(bytes(answer["choices"]))
+        usage = openai_json.usage_in(operation, answer.get("usage", openai_json.NULL))
+        size_bytes = len(bytes(answer[_HOLDS[operation]]))
     except (DecodeError, ValueError, RecursionError, KeyError) as error:
         cause = repr(error)
         raise EngineFailed(model, "gave an answer that makes no sense", cause) from None
+    if not operation.metered:
+        return openai_json.encode(answer)
     if usage is None:
-        likely = upstream.ratio.likely(size_bytes)
-        job.usage.completion_tokens = min(likely, job.max_tokens * request.n)
+        if operation.generates:
+            likely = upstream.ratio.likely(size_bytes)
+            job.usage.completion_tokens = min(likely, job.max_tokens * request.answers)
         _charge_unreported(upstream, job)
     else:
         usage.note(job)
-        upstream.ratio.learn(request.size_bytes, len(request.turns), usage.prompt_tokens)
-    answer["id"] = Raw(b'"' + job.completion_id.encode() + b'"')
-    answer["model"] = upstream.shown_model
+        _learn(upstream, request, usage.prompt)
+    if operation.generates or "id" in answer:
+        answer["id"] = Raw(b'"' + job.completion_id.encode() + b'"')
+    if operation.generates or "model" in answer:
+        answer["model"] = upstream.shown_model
     return openai_json.encode(answer)
 
 
 def _charge_unreported(upstream: Upstream, job: Job) -> None:
     """A prompt that the server never counted, but did answer, is charged by its likely size."""
     usage = job.usage
-    if usage.completion_tokens and not usage.prompt_tokens:
+    produced = usage.completion_tokens or not job.request.operation.generates
+    if produced and not usage.prompt_tokens:
         usage.prompt_tokens = upstream.ratio.likely(job.request.size_bytes)
 
 
@@ -259,6 +312,9 @@ async def _refuse(response: aiohttp.ClientResponse, job: Job) -> None:
         body = b""
     response.close()
     message, field = openai_json.error_message(body)
+    lacks = status in _ABSENT and "does not exist" not in message  # that would be the model
+    if lacks and job.request.operation is not Operation.CHAT:
+        raise Unsupported(job.model.name, job.request.operation.feature)
     if 400 <= status < 500 and status not in _OURS_TO_FIX:
         raise EngineRefused(job.model.name, status, message, field)
     raise EngineFailed(job.model.name, f"answered with status {status}", message)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from ias_inference.domain.engines import Job
+from ias_inference.domain.engines import Job, Operation
 
 encode = msgspec.json.encode
 _MAX_MESSAGE = 2000
@@ -21,31 +21,58 @@ class _CachedTokens(Struct):
 
 
 class UpstreamUsage(Struct):
-    """`usage` as servers send it."""
+    """`usage` as servers send it: rerankers tell the total alone."""
 
-    prompt_tokens: int = 0
+    prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
+    total_tokens: int | None = 0
     prompt_tokens_details: _CachedTokens | None = None
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the prompt."""
+        if self.prompt_tokens:
+            return max(0, self.prompt_tokens)
+        return max(0, (self.total_tokens or 0) - (self.completion_tokens or 0))
 
     def note(self, job: Job) -> None:
         """Takes the counts over into the job's usage."""
         usage = job.usage
-        usage.prompt_tokens = max(0, self.prompt_tokens)
+        usage.prompt_tokens = self.prompt
         usage.completion_tokens = max(0, self.completion_tokens or 0)
         if self.prompt_tokens_details is not None:
             usage.cached_tokens = max(0, self.prompt_tokens_details.cached_tokens or 0)
+
+
+class ResponseUsage(Struct):
+    """`usage` of a response."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: _CachedTokens | None = None
+
+    def common(self) -> UpstreamUsage:
+        """The same in the words of the other operations."""
+        return UpstreamUsage(
+            prompt_tokens=self.input_tokens,
+            completion_tokens=self.output_tokens,
+            prompt_tokens_details=self.input_tokens_details,
+        )
 
 
 class Choice(Struct):
     """One choice of a chunk."""
 
     index: int = 0
+    text: str | None = None
     delta: dict[str, Raw] | None = None
     finish_reason: str | None = None
 
     @property
     def has_content(self) -> bool:
         """Whether it carries something that a model had to produce."""
+        if self.text:
+            return True
         delta = self.delta
         if not delta:
             return False
@@ -58,6 +85,19 @@ _NOTHING = (b'""', b"null", b"[]", b"{}")
 object_of = msgspec.json.Decoder(dict[str, Raw]).decode
 choices_of = msgspec.json.Decoder(list[Choice]).decode
 usage_of = msgspec.json.Decoder(UpstreamUsage | None).decode
+response_usage_of = msgspec.json.Decoder(ResponseUsage | None).decode
+NULL = Raw(b"null")
+
+
+def usage_in(operation: Operation, usage: Raw) -> UpstreamUsage | None:
+    """The `usage` of an answer; None when it tells none. Raises msgspec.DecodeError."""
+    if operation is Operation.RESPONSE:
+        found = response_usage_of(usage)
+        return None if found is None else found.common()
+    told: UpstreamUsage | None = usage_of(usage)
+    return told
+
+
 any_of = msgspec.json.Decoder().decode
 
 

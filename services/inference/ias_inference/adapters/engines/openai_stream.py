@@ -1,5 +1,8 @@
 """Server-sent events of an OpenAI-compatible server, rewritten chunk by chunk and counted."""
 
+from collections.abc import Collection
+from typing import Protocol
+
 from msgspec import DecodeError, Raw
 
 from ias_inference.adapters.engines import openai_json
@@ -8,6 +11,22 @@ from ias_inference.domain.errors import EngineFailed
 
 _MAX_LINE_BYTES = 16 * 1024 * 1024
 _NULL = Raw(b"null")
+
+
+class Rewriter(Protocol):
+    """Turns what a server sends into what the client gets, and keeps the job's usage."""
+
+    finished: bool
+    """Whether the end of the stream was seen."""
+
+    @property
+    def open(self) -> Collection[int]:
+        """Answers that have not ended yet."""
+        ...
+
+    def rewrite(self, payload: bytes) -> bytes | None:
+        """The event for the client; None when it is for us alone. Raises EngineFailed."""
+        ...
 
 
 class EventLines:
@@ -40,7 +59,7 @@ class ChunkRewriter:
         """Whether the server has told its usage."""
         self._counted = 0
         """Pieces of answers seen: stands for tokens until the server tells its usage."""
-        self.open = set(range(job.request.n))
+        self.open = set(range(job.request.answers))
         """Answers that have no finish reason yet."""
         self.finished = False
         """Whether `[DONE]` was seen."""
@@ -77,12 +96,13 @@ class ChunkRewriter:
 
     def _note(self, usage: openai_json.UpstreamUsage, *, final: bool) -> None:
         job = self._job
-        if not final and job.request.n > 1:
+        if not final and job.request.answers > 1:
             # Some servers tell the usage of the chunk's own choice here: not less than was seen.
             usage.completion_tokens = max(
                 usage.completion_tokens or 0, self._counted, job.usage.completion_tokens
             )
-        self._told = final or job.request.n == 1
+            usage.prompt_tokens = max(usage.prompt, job.usage.prompt_tokens)
+        self._told = final or job.request.answers == 1
         usage.note(job)
 
 

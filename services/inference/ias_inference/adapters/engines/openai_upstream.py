@@ -5,16 +5,37 @@ from msgspec import Raw
 from yarl import URL
 
 from ias_inference.adapters.engines.token_ratio import TokenRatio
-from ias_inference.domain.engines import Job
-from ias_inference.domain.models import Model
+from ias_inference.domain.engines import Job, Operation
+from ias_inference.domain.models import Backend, Model
 
-_BOUNDS = frozenset({"max_tokens", "max_completion_tokens"})
+_BOUNDS = {
+    Operation.CHAT: frozenset({"max_tokens", "max_completion_tokens"}),
+    Operation.COMPLETION: frozenset({"max_tokens"}),
+    Operation.RESPONSE: frozenset({"max_output_tokens"}),
+}
+"""Fields that bound an answer; the first operation has two, of which servers read either."""
+_DEFAULT_BOUND = {
+    Operation.CHAT: "max_tokens",
+    Operation.COMPLETION: "max_tokens",
+    Operation.RESPONSE: "max_output_tokens",
+}
+_PATHS = {
+    Operation.CHAT: "/chat/completions",
+    Operation.COMPLETION: "/completions",
+    Operation.RESPONSE: "/responses",
+    Operation.EMBEDDING: "/embeddings",
+    Operation.RERANK: "/rerank",
+    Operation.SCORE: "/score",
+}
+_ROOT_PATHS = {Operation.TOKENIZE: "/tokenize", Operation.DETOKENIZE: "/detokenize"}
+"""Beside `/v1`, not under it: so vLLM, SGLang and llama.cpp have them."""
 
 
 class Upstream:
     """What is prepared once for a registered model, and what was learnt about its server."""
 
     __slots__ = (
+        "backend",
         "continuous",
         "headers",
         "model",
@@ -22,13 +43,16 @@ class Upstream:
         "ratio",
         "shown_model",
         "upstream_model",
-        "url",
+        "urls",
     )
 
-    def __init__(self, model: Model, before: "Upstream | None") -> None:
-        backend = model.backend
+    def __init__(self, model: Model, backend: Backend, before: "Upstream | None") -> None:
         self.model = model
-        self.url = URL(backend.url.rstrip("/") + "/chat/completions")
+        self.backend = backend
+        base = backend.url.rstrip("/")
+        root = base.removesuffix("/v1")
+        self.urls = {operation: URL(base + path) for operation, path in _PATHS.items()}
+        self.urls |= {operation: URL(root + path) for operation, path in _ROOT_PATHS.items()}
         self.headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if backend.api_key:
             self.headers["Authorization"] = f"Bearer {backend.api_key}"
@@ -39,18 +63,23 @@ class Upstream:
         """Whether streams ask for the usage in every chunk."""
         self.proven = False
         """Whether the server has accepted that."""
-        if before is not None and before.model.backend == backend:
+        if before is not None and before.backend == backend:
             self.ratio = before.ratio
             self.continuous, self.proven = before.continuous, before.proven
 
     def body(self, job: Job, stream_options: dict[str, bool] | None) -> bytes:
         """The request as the server gets it; stream options make it a stream."""
+        operation = job.request.operation
         body = dict(job.request.body)
         body["model"] = self.upstream_model
-        # Whichever field the client used; servers differ in which of the two they read.
-        for bound in _BOUNDS & body.keys() or {"max_tokens"}:
-            body[bound] = job.max_tokens
+        if operation.generates:
+            # Whichever field the client used; servers differ in which of the two they read.
+            for bound in _BOUNDS[operation] & body.keys() or {_DEFAULT_BOUND[operation]}:
+                body[bound] = job.max_tokens
+        if operation is Operation.RESPONSE:
+            body["store"] = False
         if stream_options is not None:
             body["stream"] = True
-            body["stream_options"] = stream_options
+            if operation is not Operation.RESPONSE:
+                body["stream_options"] = stream_options
         return msgspec.json.encode(body)

@@ -28,7 +28,7 @@ class ModelChanges:
     def __init__(self, database_url: str, registry: Registry) -> None:
         self._url = database_url
         self._registry = registry
-        self._version = -1
+        self._version = ("", -1)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None]
 
@@ -72,7 +72,8 @@ class ModelChanges:
         # Read before the rows: a change in between is then loaded again, never missed.
         version = await models.version(connection)
         if version != self._version:
-            self._registry.replace(await models.load_all(connection))
+            loaded = await models.load_all(connection)
+            self._registry.replace(loaded, identifier=version[0], version=version[1])
             self._version = version
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":

@@ -1,64 +1,79 @@
 """The registry of models in Postgres."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 
-from ias_inference.domain.models import Backend, EngineKind, Model
+from ias_inference.domain.models import Backend, EngineKind, Model, ModelKind
 from ias_runtime import audit
 from ias_runtime.caller import Caller
 from ias_runtime.errors import AlreadyExists
 from ias_runtime.postgres import Connection, Pool
 
-_SELECT = """
-select m.name, m.display_name, m.prompt_price_nanos, m.completion_price_nanos, m.context_length,
-       m.max_output_tokens, m.enabled, m.create_time, m.update_time,
-       b.engine, b.url, b.upstream_model, b.api_key
-from inference.models m join inference.backends b on b.model_name = m.name and b.position = 0
+_COLUMNS = (
+    "name",
+    "display_name",
+    "kind",
+    "prompt_price_nanos",
+    "completion_price_nanos",
+    "context_length",
+    "max_output_tokens",
+    "default_max_output_tokens",
+    "default_parameters",
+    "organization_ids",
+    "allow_chat_template_kwargs",
+    "enabled",
+)
+# As text, so that it reads alike on connections with and without a codec for JSON.
+_SELECT = f"""
+select {", ".join(f"m.{column}" for column in _COLUMNS)}, m.create_time, m.update_time,
+       m.default_parameters::text as parameters,
+       array(select a.alias from inference.aliases a
+             where a.model_name = m.name order by a.position) as aliases,
+       (select json_agg(json_build_array(b.engine, b.url, b.upstream_model, b.api_key, b.weight)
+                        order by b.position)
+        from inference.backends b where b.model_name = m.name)::text as backends
+from inference.models m
+"""  # noqa: S608
+_NAMED = """
+where m.name = coalesce((select a.model_name from inference.aliases a where a.alias = $1), $1)
 """
+_INSERT = f"""
+insert into inference.models ({", ".join(_COLUMNS)})
+values ({", ".join(f"${number}" for number, _ in enumerate(_COLUMNS, 1))})
+"""  # noqa: S608
+_UPDATE = f"""
+update inference.models set update_time = now(),
+       {", ".join(f"{column} = ${number}" for number, column in enumerate(_COLUMNS, 1))}
+where name = $1
+"""  # noqa: S608
+_LOCK_NAMES = "select pg_advisory_xact_lock(hashtext('inference.models'))"
+"""Writers of names and aliases go one after the other: no constraint spans both tables."""
 
 
 class PostgresModels:
-    """A domain.models.ModelStore."""
+    """A domain.model_management.ModelStore."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def create(self, caller: Caller, model: Model) -> Model:
-        """Stores a new model. Raises AlreadyExists when the name is taken."""
+        """Stores a new model. Raises AlreadyExists when its name or an alias is taken."""
         async with self._pool.acquire() as connection, connection.transaction():
-            try:
-                await connection.execute(
-                    """insert into inference.models
-                       (name, display_name, prompt_price_nanos, completion_price_nanos,
-                        context_length, max_output_tokens, enabled)
-                       values ($1, $2, $3, $4, $5, $6, $7)""",
-                    model.name,
-                    model.display_name,
-                    model.prompt_price_nanos,
-                    model.completion_price_nanos,
-                    model.context_length,
-                    model.max_output_tokens,
-                    model.enabled,
-                )
-            except asyncpg.UniqueViolationError:
-                raise AlreadyExists("model", model.name) from None
-            backend = model.backend
-            await connection.execute(
-                "insert into inference.backends values ($1, 0, $2, $3, $4, $5)",
-                model.name,
-                backend.engine.value,
-                backend.url,
-                backend.upstream_model,
-                backend.api_key,
-            )
+            await connection.execute(_LOCK_NAMES)
+            await _require_free(connection, model.names)
+            await connection.execute(_INSERT, *_values(model))
+            await _insert_parts(connection, model)
             stored = await _one(connection, model.name)
             assert stored is not None
             await _record(connection, caller, "model.create", None, stored)
             return stored
 
     async def get(self, name: str) -> Model | None:
-        """The model; None when there is none of that name."""
+        """The model; None when there is none of that name or alias."""
         async with self._pool.acquire() as connection:
             return await _one(connection, name)
 
@@ -69,22 +84,38 @@ class PostgresModels:
         )
         return [_model(row) for row in rows]
 
-    async def set_enabled(self, caller: Caller, name: str, enabled: bool) -> Model | None:
-        """The model, changed if it was otherwise; None when there is none of that name."""
+    async def update(
+        self, caller: Caller, name: str, action: str, change: Callable[[Model], Model]
+    ) -> Model | None:
+        """Stores what `change` makes of the model; None when there is none of that name."""
         async with self._pool.acquire() as connection, connection.transaction():
-            before = await _one(connection, name, lock=True)
-            if before is None or before.enabled == enabled:
+            await connection.execute(_LOCK_NAMES)
+            before = await _one(connection, name)
+            if before is None:
+                return None
+            after = change(before)
+            if after == before:
                 return before
-            await connection.execute(
-                "update inference.models set enabled = $2, update_time = now() where name = $1",
-                name,
-                enabled,
-            )
-            after = await _one(connection, name)
-            assert after is not None
-            action = "model.enable" if enabled else "model.disable"
-            await _record(connection, caller, action, before, after)
-            return after
+            await _require_free(connection, after.aliases, besides=before.name)
+            await connection.execute(_UPDATE, *_values(after))
+            if (after.aliases, after.backends) != (before.aliases, before.backends):
+                await _delete_parts(connection, before.name)
+                await _insert_parts(connection, after)
+            stored = await _one(connection, before.name)
+            assert stored is not None
+            await _record(connection, caller, action, before, stored)
+            return stored
+
+    async def delete(self, caller: Caller, name: str) -> bool:
+        """Removes the model; False when there is none of that name."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_LOCK_NAMES)
+            before = await _one(connection, name)
+            if before is None:
+                return False
+            await connection.execute("delete from inference.models where name = $1", before.name)
+            await _record(connection, caller, "model.delete", before, None)
+            return True
 
 
 async def load_all(connection: Connection) -> list[Model]:
@@ -92,51 +123,93 @@ async def load_all(connection: Connection) -> list[Model]:
     return [_model(row) for row in await connection.fetch(_SELECT)]
 
 
-async def version(connection: Connection) -> int:
-    """A number that every change of the registry raises."""
-    found: int = await connection.fetchval("select version from inference.registry_version")
-    return found
+async def version(connection: Connection) -> tuple[str, int]:
+    """Which registry this is, and a number that every change of it raises."""
+    row = await connection.fetchrow("select registry_id, version from inference.registry_version")
+    assert row is not None
+    return str(row["registry_id"]), row["version"]
 
 
-async def _one(connection: Connection, name: str, *, lock: bool = False) -> Model | None:
+async def _one(connection: Connection, name: str) -> Model | None:
     if "\x00" in name:  # Postgres has no such text
         return None
-    row = await connection.fetchrow(
-        _SELECT + "where m.name = $1" + (" for update of m" if lock else ""), name
-    )
+    row = await connection.fetchrow(_SELECT + _NAMED, name)
     return _model(row) if row else None
 
 
-async def _record(
-    connection: Connection, caller: Caller, action: str, before: Model | None, after: Model
+async def _require_free(
+    connection: Connection, names: tuple[str, ...], *, besides: str = ""
 ) -> None:
+    """Raises AlreadyExists for a name that another model than `besides` answers to."""
+    taken = await connection.fetchval(
+        """select name from inference.models where name = any($1) and name <> $2
+           union all
+           select alias from inference.aliases where alias = any($1) and model_name <> $2
+           limit 1""",
+        list(names),
+        besides,
+    )
+    if taken is not None:
+        raise AlreadyExists("model", taken)
+
+
+async def _insert_parts(connection: Connection, model: Model) -> None:
+    await connection.executemany(
+        """insert into inference.backends
+           (model_name, position, engine, url, upstream_model, api_key, weight)
+           values ($1, $2, $3, $4, $5, $6, $7)""",
+        [
+            (model.name, position, one.engine.value, one.url, one.upstream_model, one.api_key,
+             one.weight)
+            for position, one in enumerate(model.backends)
+        ],
+    )  # fmt: skip
+    await connection.executemany(
+        "insert into inference.aliases (alias, model_name, position) values ($1, $2, $3)",
+        [(alias, model.name, position) for position, alias in enumerate(model.aliases)],
+    )
+
+
+async def _delete_parts(connection: Connection, name: str) -> None:
+    await connection.execute("delete from inference.backends where model_name = $1", name)
+    await connection.execute("delete from inference.aliases where model_name = $1", name)
+
+
+async def _record(
+    connection: Connection, caller: Caller, action: str, before: Model | None, after: Model | None
+) -> None:
+    subject = after or before
+    assert subject is not None
     await audit.record(
         connection,
         caller,
         action,
         "model",
-        after.name,
+        subject.name,
         organization_id=None,
         before=before.snapshot() if before else None,
-        after=after.snapshot(),
+        after=after.snapshot() if after else None,
     )
 
 
-def _model(row: Any) -> Model:
+def _values(model: Model) -> list[Any]:
+    """In the order of _COLUMNS."""
+    plain = replace(model, default_parameters=dict(model.default_parameters))
+    return [getattr(plain, column) for column in _COLUMNS]
+
+
+def _model(row: asyncpg.Record) -> Model:
+    facts = {column: row[column] for column in _COLUMNS}
+    facts["kind"] = ModelKind(row["kind"])
+    facts["organization_ids"] = tuple(map(str, row["organization_ids"]))
+    facts["default_parameters"] = json.loads(row["parameters"])
     return Model(
-        name=row["name"],
-        display_name=row["display_name"],
-        backend=Backend(
-            engine=EngineKind(row["engine"]),
-            url=row["url"],
-            upstream_model=row["upstream_model"],
-            api_key=row["api_key"],
+        **facts,
+        backends=tuple(
+            Backend(EngineKind(engine), url, upstream_model, api_key, weight)
+            for engine, url, upstream_model, api_key, weight in json.loads(row["backends"])
         ),
-        prompt_price_nanos=row["prompt_price_nanos"],
-        completion_price_nanos=row["completion_price_nanos"],
-        context_length=row["context_length"],
-        max_output_tokens=row["max_output_tokens"],
-        enabled=row["enabled"],
+        aliases=tuple(row["aliases"]),
         create_time=row["create_time"],
         update_time=row["update_time"],
     )

@@ -157,6 +157,12 @@ class ErrorReason(betterproto2.Enum):
     No such method or path (UNIMPLEMENTED). Example: {}
     """
 
+    UNSUPPORTED = 24
+    """
+    The model, or the engine that serves it, can't do what was asked
+    (INVALID_ARGUMENT). Example: {"model": "llama", "feature": "embeddings"}
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -184,6 +190,7 @@ class ErrorReason(betterproto2.Enum):
             21: "ERROR_REASON_INTERNAL",
             22: "ERROR_REASON_TIMEOUT",
             23: "ERROR_REASON_UNKNOWN_METHOD",
+            24: "ERROR_REASON_UNSUPPORTED",
         }
 
     @classmethod
@@ -213,4 +220,5 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_INTERNAL": 21,
             "ERROR_REASON_TIMEOUT": 22,
             "ERROR_REASON_UNKNOWN_METHOD": 23,
+            "ERROR_REASON_UNSUPPORTED": 24,
         }

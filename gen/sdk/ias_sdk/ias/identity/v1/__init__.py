@@ -230,7 +230,8 @@ class ApiKey(betterproto2.Message):
 
     allowed_models: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
     """
-    Models it may use; empty means all that its organisation may use.
+    Models it may use; empty means all that its organisation may use. A
+    model's name allows its aliases too; an alias allows that name alone.
     100 at most.
     """
 

@@ -730,7 +730,8 @@ class UsageEvent(betterproto2.Message):
 
     operation: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    The RPC, as `chat` or `completions`.
+    What was asked for: `chat`, `completion`, `response`, `embedding`,
+    `rerank` or `score`.
     """
 
     status: "UsageStatus" = betterproto2.field(

@@ -1,24 +1,23 @@
-"""A chat request from its admission to its usage event.
+"""A request from its admission to its usage event, whatever operation it asks for.
 
 Whatever happens after the engine was asked (done, failed, cut off, the client gone), what was drawn
 is settled and exactly one event is recorded, before the client sees the end of its answer.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
-from ias_inference.domain import event_id
-from ias_inference.domain.engines import ChatRequest, Engine, Estimate, Job
-from ias_inference.domain.errors import ContextLengthExceeded, CutOff
+from ias_inference.domain import jobs
+from ias_inference.domain.engines import Engine, Job, Request
+from ias_inference.domain.errors import CutOff
+from ias_inference.domain.fit import fitted
 from ias_inference.domain.models import EngineKind, Model, Registry
 from ias_inference.domain.ports import Draw, Leases, UsageRecorder
 from ias_inference.domain.reserve import Reserve
-from ias_inference.domain.usage import Usage, UsageStatus
+from ias_inference.domain.usage import UsageStatus
 from ias_runtime.caller import Caller
 from ias_runtime.errors import IasError
 
@@ -44,8 +43,8 @@ class _Run:
     """Whether the last attempt to draw more was refused."""
 
 
-class Chat:
-    """Answers chats. One instance per process."""
+class Serving:
+    """Answers requests. One instance per process."""
 
     def __init__(
         self,
@@ -63,16 +62,18 @@ class Chat:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def complete(self, caller: Caller, request_id: str, request: ChatRequest) -> bytes:
-        """The whole answer, a `chat.completion` object. Raises IasError; see domain.errors."""
-        run = await self._begin(caller, request_id, request, streamed=False)
+    async def complete(self, caller: Caller, request_id: str, request: Request) -> bytes:
+        """The whole answer, as Engine.complete gives it. Raises IasError; see domain.errors."""
+        if not request.operation.metered:
+            return await self._answer_unmetered(caller, request_id, request)
+        run = await self._begin(caller, request_id, request)
         usage = run.job.usage
         status = UsageStatus.CANCELLED
         try:
             answer = await run.engine.complete(run.job)
             usage.time_to_first_token_us = _since_us(run.started)
             status = UsageStatus.COMPLETED
-            if run.refused and usage.completion_tokens >= run.job.max_tokens * request.n:
+            if run.refused and usage.completion_tokens >= run.job.max_tokens * request.answers:
                 status = UsageStatus.CUT_OFF
         except Exception:
             status = UsageStatus.FAILED
@@ -82,14 +83,14 @@ class Chat:
         return answer
 
     async def stream(
-        self, caller: Caller, request_id: str, request: ChatRequest
+        self, caller: Caller, request_id: str, request: Request
     ) -> AsyncGenerator[list[bytes], None]:
-        """The answer as `chat.completion.chunk` objects, those together that are ready together.
+        """The answer's events as Engine.stream gives them.
 
-        Raises IasError: before the first chunk for what was refused or failed at once, later when
+        Raises IasError: before the first event for what was refused or failed at once, later when
         the engine fails (EngineFailed) or the budget runs out (CutOff) in mid-stream.
         """
-        run = await self._begin(caller, request_id, request, streamed=True)
+        run = await self._begin(caller, request_id, request)
         status = UsageStatus.CANCELLED
         try:
             async with aclosing(run.engine.stream(run.job)) as batches:
@@ -97,7 +98,8 @@ class Chat:
                     self._note_progress(run)
                     yield batch
                     if not await self._make_room(run):
-                        yield [_length_chunk(run.job)]
+                        if last := jobs.last_chunk(run.job):
+                            yield [last]
                         raise CutOff(self._tightest_budget(caller))
             status = UsageStatus.COMPLETED
         except CutOff:
@@ -117,56 +119,47 @@ class Chat:
         except TimeoutError:
             return
 
-    async def _begin(
-        self, caller: Caller, request_id: str, request: ChatRequest, *, streamed: bool
-    ) -> _Run:
+    async def _begin(self, caller: Caller, request_id: str, request: Request) -> _Run:
         """Admits a request: model, size, spool, budget. Nothing to undo when it raises."""
         started = time.perf_counter()
-        model = self._registry.get(request.model)
-        engine = self._engines[model.backend.engine]
-        estimate = engine.estimate(model, request)
-        bound = _longest_answer(model, request, estimate)
+        model = self._registry.get(request.model, caller.organization_id)
+        engine = self._engines[model.engine]
+        request = fitted(model, request)
+        estimate = await engine.prepare(model, request)
+        bound = jobs.longest_answer(model, request, estimate)
         self._recorder.check()
-        reserve = self._reserves.get(model.name)
-        if reserve is None:
-            reserve = self._reserves[model.name] = Reserve()
-        prompt, n = estimate.prompt_tokens, request.n
+        prompt, n, streamed = estimate.prompt_tokens, request.answers, request.streamed
+        usual = min(bound, self._reserve(model).tokens) if bound else 0
         want = prompt + bound * n
-        now = datetime.now(UTC)
         draw = await self._leases.draw(
-            caller, need=prompt + min(bound, reserve.tokens) * n, want=want, whole=not streamed
+            caller, need=prompt + usual * n, want=want, whole=not streamed
         )
         # Between the draw and the try of whoever called, nothing may be awaited.
-        identifier = event_id.new()
-        usage = Usage(
-            event_id=str(identifier),
-            occurred_at=now,
-            organization_id=caller.organization_id,
-            user_id=caller.user_id,
-            api_key_id=caller.api_key_id,
-            model=model.name,
-            operation="chat",
-            request_id=request_id,
-            streamed=streamed,
-            prompt_price_nanos=model.prompt_price_nanos,
-            completion_price_nanos=model.completion_price_nanos,
-            lease_id=draw.lease_id,
-        )
         scarce = not streamed and draw.tokens < want
-        job = Job(
-            model=model,
-            request=request,
-            completion_id="chatcmpl-" + identifier.hex,
-            created=int(now.timestamp()),
-            usage=usage,
-            prompt_tokens=prompt,
-            # A request that can't be extended must fit what was drawn.
-            max_tokens=max(1, (draw.tokens - prompt) // n) if scarce else bound,
-            limit=draw.tokens,
-        )
+        # A request that can't be extended must fit what was drawn.
+        max_tokens = max(1, (draw.tokens - prompt) // n) if scarce else bound
+        job = jobs.new_job(caller, request_id, model, request, estimate, max_tokens=max_tokens)
+        job.usage.lease_id = draw.lease_id
+        job.limit = draw.tokens
         self._running += 1
         self._idle.clear()
         return _Run(caller, engine, draw, job, started, refused=scarce)
+
+    async def _answer_unmetered(self, caller: Caller, request_id: str, request: Request) -> bytes:
+        """The answer of an operation that runs no model: nothing is drawn, nothing recorded."""
+        model = self._registry.get(request.model, caller.organization_id)
+        engine = self._engines[model.engine]
+        request = fitted(model, request)
+        estimate = await engine.prepare(model, request)
+        return await engine.complete(
+            jobs.new_job(caller, request_id, model, request, estimate, max_tokens=0)
+        )
+
+    def _reserve(self, model: Model) -> Reserve:
+        found = self._reserves.get(model.real_name)
+        if found is None:
+            found = self._reserves[model.real_name] = Reserve()
+        return found
 
     def _note_progress(self, run: _Run) -> None:
         usage = run.job.usage
@@ -182,7 +175,7 @@ class Chat:
         """Draws more when the draw runs low. False when nothing is left and no more to get."""
         job, draw = run.job, run.draw
         room, wanted = job.room, job.outstanding
-        if room >= wanted or room >= HEADROOM_TOKENS * job.request.n:
+        if room >= wanted or room >= HEADROOM_TOKENS * job.request.answers:
             return True
         # A budget that refused is asked again only when all is used up: others may have returned.
         if run.refused and room > 0:
@@ -212,8 +205,8 @@ class Chat:
         usage.lease_id = run.draw.lease_id
         usage.duration_us = _since_us(run.started)
         self._leases.settle(run.draw, usage.total_tokens)
-        if status is UsageStatus.COMPLETED:
-            self._reserves[usage.model].add(-(-usage.completion_tokens // run.job.request.n))
+        if status is UsageStatus.COMPLETED and run.job.max_tokens:
+            self._reserves[usage.model].add(-(-usage.completion_tokens // run.job.request.answers))
         try:
             # Needs no shield: the recorder takes the event before it awaits anything.
             await self._recorder.record(usage)
@@ -225,41 +218,6 @@ class Chat:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-
-
-def _longest_answer(model: Model, request: ChatRequest, estimate: Estimate) -> int:
-    """Tokens that one answer may have, 1 or more. Raises ContextLengthExceeded."""
-    bound = min(request.max_tokens or model.max_output_tokens, model.max_output_tokens)
-    if model.context_length:
-        left = model.context_length - estimate.prompt_tokens
-        # A guess must not refuse what the engine would serve; the engine itself will count.
-        if estimate.exact and left < (request.max_tokens or 1):
-            raise ContextLengthExceeded(
-                model.context_length, estimate.prompt_tokens, request.max_tokens or 1
-            )
-        if request.max_tokens is None and left > 0:
-            bound = min(bound, left)
-    if estimate.longest is not None:
-        bound = min(bound, estimate.longest)
-    return max(bound, 1)
-
-
-def _length_chunk(job: Job) -> bytes:
-    """The chunk that ends every answer of a stream for want of tokens."""
-    choices: list[dict[str, object]] = [
-        {"index": index, "delta": {}, "logprobs": None, "finish_reason": "length"}
-        for index in range(job.request.n)
-    ]
-    return json.dumps(
-        {
-            "id": job.completion_id,
-            "object": "chat.completion.chunk",
-            "created": job.created,
-            "model": job.model.name,
-            "choices": choices,
-        },
-        separators=(",", ":"),
-    ).encode()
 
 
 def _since_us(started: float) -> int:

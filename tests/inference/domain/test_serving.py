@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from inference_support import FakeLeases, MemoryRecorder, a_caller
 
-from ias_inference.domain.chat import CHECKPOINT_TOKENS, Chat
-from ias_inference.domain.engines import ChatRequest, Estimate, Job, Turn
+from ias_inference.domain.engines import Estimate, Job, Operation, Request, Turn
 from ias_inference.domain.errors import ContextLengthExceeded, CutOff, EngineFailed, ModelNotFound
 from ias_inference.domain.models import Backend, EngineKind, Model, Registry
+from ias_inference.domain.serving import CHECKPOINT_TOKENS, Serving
 from ias_inference.domain.usage import UsageStatus
 from ias_runtime.errors import ResourceExhausted, Unavailable
 
@@ -26,14 +26,15 @@ class ScriptedEngine:
     at: dict[int, Callable[[], Any]] = field(default_factory=dict)
     exact: bool = True
     longest: int | None = None
+    largest: int | None = None
     jobs: list[Job] = field(default_factory=list)
     closed: int = 0
 
     def check(self, backend: Backend) -> None:
         pass
 
-    def estimate(self, model: Model, request: ChatRequest) -> Estimate:
-        return Estimate(PROMPT, self.longest, self.exact)
+    async def prepare(self, model: Model, request: Request) -> Estimate:
+        return Estimate(PROMPT, self.longest, self.exact, self.largest, prepared=self)
 
     async def _before(self, number: int) -> None:
         result = self.at.get(number, lambda: None)()
@@ -42,7 +43,9 @@ class ScriptedEngine:
 
     async def complete(self, job: Job) -> bytes:
         self.jobs.append(job)
-        for number in range(1, min(self.tokens, job.max_tokens) * job.request.n + 1):
+        if not job.max_tokens:
+            job.usage.prompt_tokens = PROMPT
+        for number in range(1, min(self.tokens, job.max_tokens) * job.request.answers + 1):
             await self._before(number)
             job.usage.prompt_tokens = PROMPT
             job.usage.completion_tokens = number
@@ -51,7 +54,7 @@ class ScriptedEngine:
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
         self.jobs.append(job)
         try:
-            for number in range(1, min(self.tokens, job.max_tokens) * job.request.n + 1):
+            for number in range(1, min(self.tokens, job.max_tokens) * job.request.answers + 1):
                 await self._before(number)
                 assert job.room > 0
                 job.usage.prompt_tokens = PROMPT
@@ -64,21 +67,21 @@ class ScriptedEngine:
 
 
 class Bench:
-    """A Chat with fakes all around it."""
+    """A Serving with fakes all around it."""
 
     def __init__(self, engine: ScriptedEngine, budget: int | None = None, **facts: Any) -> None:
         self.engine = engine
         self.leases = FakeLeases(budget)
         self.recorder = MemoryRecorder()
         registry = Registry()
-        registry.replace([Model(name="m", backend=Backend(EngineKind.MOCK), **facts)])
-        self.chat = Chat(registry, {EngineKind.MOCK: engine}, self.leases, self.recorder)
+        registry.replace([Model(name="m", backends=(Backend(EngineKind.MOCK),), **facts)])
+        self.serving = Serving(registry, {EngineKind.MOCK: engine}, self.leases, self.recorder)
 
     def stream(self, **facts: Any) -> AsyncGenerator[list[bytes], None]:
-        return self.chat.stream(a_caller("m"), "r", a_request(**facts))
+        return self.serving.stream(a_caller("m"), "r", a_request(streamed=True, **facts))
 
     async def complete(self, **facts: Any) -> bytes:
-        return await self.chat.complete(a_caller("m"), "r", a_request(**facts))
+        return await self.serving.complete(a_caller("m"), "r", a_request(**facts))
 
     def assert_ended(self, status: UsageStatus, tokens: int, prompt: int = PROMPT) -> None:
         """One event, and a settled draw that agrees with it."""
@@ -89,10 +92,15 @@ class Bench:
         assert [used for _, used in self.leases.settled] == [event.total_tokens]
 
 
-def a_request(**facts: Any) -> ChatRequest:
-    return ChatRequest(
-        **({"model": "m", "turns": [Turn("user", "Hi")], "body": {}, "size_bytes": 50} | facts)
-    )
+def a_request(**facts: Any) -> Request:
+    known: dict[str, Any] = {
+        "operation": Operation.CHAT,
+        "model": "m",
+        "turns": [Turn("user", "Hi")],
+        "body": {},
+        "size_bytes": 50,
+    }
+    return Request(**(known | facts))
 
 
 async def read(
@@ -331,6 +339,43 @@ async def test_a_guessed_prompt_refuses_nothing() -> None:
     assert bench.engine.jobs[0].max_tokens == 4096
 
 
+@pytest.mark.parametrize("operation", [Operation.EMBEDDING, Operation.RERANK, Operation.SCORE])
+async def test_an_operation_without_an_answer_draws_its_prompt_alone(operation: Operation) -> None:
+    bench = Bench(ScriptedEngine(), PROMPT, context_length=PROMPT)
+    await bench.complete(operation=operation, inputs=["a", "b"])
+    (event,) = bench.recorder.events
+    assert (event.operation, event.prompt_tokens, event.completion_tokens) == (operation, PROMPT, 0)
+    assert bench.leases.settled == [(PROMPT, PROMPT)]
+    assert bench.engine.jobs[0].max_tokens == 0
+
+
+@pytest.mark.parametrize("operation", [Operation.TOKENIZE, Operation.DETOKENIZE])
+async def test_what_runs_no_model_draws_and_records_nothing(operation: Operation) -> None:
+    bench = Bench(ScriptedEngine(), 0)
+    assert await bench.complete(operation=operation) == b"{}"
+    assert bench.leases.settled == []
+    assert bench.recorder.events == []
+    with pytest.raises(ModelNotFound):
+        await bench.complete(operation=operation, model="ghost")
+
+
+async def test_several_prompts_are_each_bounded_by_the_context_and_counted_together() -> None:
+    bench = Bench(ScriptedEngine(tokens=3, largest=4), context_length=10)
+    await bench.complete(operation=Operation.COMPLETION, inputs=["a", "b"], n=2)
+    bench.assert_ended(UsageStatus.COMPLETED, 3 * 4)
+    assert bench.engine.jobs[0].max_tokens == 6
+    assert bench.engine.jobs[0].completion_id.startswith("cmpl-")
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await bench.complete(operation=Operation.COMPLETION, inputs=["a", "b"], max_tokens=7)
+    assert caught.value.field == "prompt"
+
+
+async def test_what_the_engine_prepared_is_handed_on() -> None:
+    bench = Bench(ScriptedEngine())
+    await bench.complete()
+    assert bench.engine.jobs[0].prepared is bench.engine
+
+
 async def test_an_unknown_model_is_not_found() -> None:
     bench = Bench(ScriptedEngine())
     with pytest.raises(ModelNotFound):
@@ -341,6 +386,6 @@ async def test_shutting_down_waits_for_the_events_of_what_runs() -> None:
     bench = Bench(ScriptedEngine(at={2: lambda: asyncio.sleep(0.05)}))
     task = asyncio.ensure_future(bench.complete())
     await asyncio.sleep(0)
-    await bench.chat.settled(5)
+    await bench.serving.settled(5)
     assert len(bench.recorder.events) == 1
     await task

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ias_inference.domain.errors import InvalidRequest
-from ias_inference.grpc_api import openai_body
-from ias_inference.grpc_api.openai_body import parse
+from ias_inference.grpc_api import openai_chat
+from ias_inference.grpc_api.openai_chat import parse
 from ias_inference.grpc_api.openai_errors import to_openai
 
 GOOD: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -144,7 +145,8 @@ def test_a_number_beyond_all_numbers_names_its_field() -> None:
 
 
 def test_missing_fields_are_named() -> None:
-    assert refused(b"{}").field == "messages"
+    assert refused(b"{}").field == "model"
+    assert refused(b'{"model":"m"}').field == "messages"
     assert refused(json.dumps({"messages": GOOD["messages"]}).encode()).field == "model"
 
 
@@ -156,12 +158,10 @@ def test_missing_fields_are_named() -> None:
         "request_id",
         "kv_transfer_params",
         "chat_template",
-        "chat_template_kwargs",
         "mm_processor_kwargs",
         "add_generation_prompt",
         "continue_final_message",
-        "guided_regex",
-        "structured_outputs",
+        "guided_grammar",
         "logits_processors",
         "vllm_xargs",
         "made_up",
@@ -187,7 +187,7 @@ def test_another_content_type_is_refused(content_type: str) -> None:
     "content_type", ["", "application/json; charset=utf-8", "Application/JSON"]
 )
 def test_json_by_any_name_is_taken(content_type: str) -> None:
-    assert parse(encoded(), content_type)[0].model == "m"
+    assert parse(encoded(), content_type).model == "m"
 
 
 def test_everything_that_openai_defines_passes() -> None:
@@ -240,24 +240,24 @@ def test_everything_that_openai_defines_passes() -> None:
         "safety_identifier": "x",
         "prompt_cache_key": "y",
     }
-    request, streamed = parse(json.dumps(forwarded | ours).encode(), "application/json")
-    assert streamed
+    request = parse(json.dumps(forwarded | ours).encode(), "application/json")
+    assert request.streamed
     assert request.include_usage
-    assert json.loads(openai_body.msgspec.json.encode(request.body)) == forwarded
+    assert json.loads(msgspec.json.encode(request.body)) == forwarded
     assert [turn.text for turn in request.turns] == ["Be kind.", "Be brief.", "a\nb", "", "5"]
     assert (request.max_tokens, request.n, request.seed, request.stop) == (7, 2, -5, ["a", "b"])
 
 
 def test_nulls_are_as_good_as_absent() -> None:
-    nothing = dict.fromkeys(openai_body.Body.__struct_fields__)
-    request, streamed = parse(json.dumps(nothing | GOOD).encode(), "")
-    assert not streamed
+    nothing = dict.fromkeys(openai_chat.Body.__struct_fields__)
+    request = parse(json.dumps(nothing | GOOD).encode(), "")
+    assert not request.streamed
     assert (request.max_tokens, request.n) == (None, 1)
 
 
 def test_whitespace_of_any_kind_is_no_key_that_stands_twice() -> None:
     data = json.dumps(GOOD | {"stop": [" \t", "\n"]}, indent="\t").encode()
-    assert parse(b"\r\n " + data + b"\n", "")[0].stop == [" \t", "\n"]
+    assert parse(b"\r\n " + data + b"\n", "").stop == [" \t", "\n"]
 
 
 @given(st.text(), st.integers() | st.floats() | st.text() | st.none() | st.lists(st.integers()))

@@ -1,0 +1,70 @@
+"""Server-sent events of a server's Responses API, rewritten event by event and counted."""
+
+from collections.abc import Collection
+
+from msgspec import DecodeError, Raw, Struct, json
+
+from ias_inference.adapters.engines import openai_json
+from ias_inference.domain.engines import Job
+from ias_inference.domain.errors import EngineFailed
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class _Event(Struct):
+    """What of an event is looked at."""
+
+    type: str
+    response: dict[str, Raw] | None = None
+
+
+_event_of = json.Decoder(_Event).decode
+
+
+class EventRewriter:
+    """Gives events our id and model name. The server tells its usage in the last one alone.
+
+    Until then each delta stands for a token, which is what servers send while they stream.
+    """
+
+    __slots__ = ("_job", "_seen", "finished")
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._seen = 0
+        self.finished = False
+        """Whether the event that ends a response was seen."""
+
+    @property
+    def open(self) -> Collection[int]:
+        """The one answer, until it has ended."""
+        return () if self.finished else (0,)
+
+    def rewrite(self, payload: bytes) -> bytes:
+        """The whole event for the client. Raises EngineFailed."""
+        job = self._job
+        try:
+            event = _event_of(payload)
+            if event.type == "error":
+                told = openai_json.error_message(payload)[0]
+                raise EngineFailed(job.model.name, "broke off its answer", told)
+            if event.type.endswith(".delta"):
+                self._seen += 1
+                job.usage.completion_tokens = self._seen
+            if event.response is not None:
+                payload = self._with_response(event.response, payload)
+        except (DecodeError, ValueError, RecursionError) as error:
+            raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from None
+        self.finished = event.type in _LAST
+        return b"event: " + event.type.encode() + b"\ndata: " + payload
+
+    def _with_response(self, response: dict[str, Raw], payload: bytes) -> bytes:
+        job = self._job
+        usage = openai_json.response_usage_of(response.get("usage", openai_json.NULL))
+        if usage is not None:
+            usage.common().note(job)
+        response["id"] = Raw(openai_json.encode(job.completion_id))
+        response["model"] = Raw(openai_json.encode(job.model.name))
+        fields = openai_json.object_of(payload)
+        fields["response"] = Raw(openai_json.encode(response))
+        return openai_json.encode(fields)
