@@ -6,7 +6,8 @@ set -eu
 
 cd "$(dirname "$0")/../.."
 OUT=$PWD/.cache/polyglot
-CONTRACTS="ias/access/v1/access.proto ias/inference/v1/chat.proto"
+CONTRACTS="ias/access/v1/access.proto ias/inference/v1/chat.proto
+    ias/inference/v1/completions.proto ias/inference/v1/embeddings.proto"
 GOOGLE="google/rpc/status.proto google/rpc/error_details.proto"
 
 # shellcheck disable=SC2086 # one word for each file

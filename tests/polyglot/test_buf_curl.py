@@ -42,6 +42,19 @@ class Buf:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
+    async def ask(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The one answer to any request."""
+        process = await asyncio.create_subprocess_exec(
+            self.program, "curl", "--protocol", "grpc", "--http2-prior-knowledge",
+            "--schema", str(ROOT), "-H", f"authorization: Bearer {self.key}",
+            "-d", json.dumps({"model": self.model, **body}), f"http://{self.address}/{method}",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0
+        found: dict[str, Any] = json.loads(out)
+        return found
+
     async def run(
         self, method: str, text: str, *options: str, key: str = ""
     ) -> tuple[int, list[dict[str, Any]], str]:
@@ -78,6 +91,17 @@ async def test_a_chat_is_answered(buf):
     assert len(answer["message"]["content"].split()) == 9
     assert answer["finishReason"] == "FINISH_REASON_STOP"
     assert answer["usage"]["completionTokens"] == "9"
+
+
+async def test_a_text_is_completed_and_embedded(buf):
+    completed = await buf.ask(
+        "ias.inference.v1.CompletionService/Complete", {"text": "[mock tokens=9]"}
+    )
+    assert completed["usage"]["completionTokens"] == "9"
+    embedded = await buf.ask(
+        "ias.inference.v1.EmbeddingService/Embed", {"texts": ["apples"], "dimensions": 8}
+    )
+    assert len(embedded["embeddings"][0]["values"]) == 8
 
 
 async def test_a_stream_is_printed_piece_by_piece(buf):

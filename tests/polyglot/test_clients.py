@@ -1,6 +1,7 @@
 """Node, Go and C++ get everything that the contracts promise, from the whole system."""
 
 import itertools
+import math
 import time
 
 import pytest
@@ -31,6 +32,24 @@ async def test_a_stream_arrives_piece_by_piece(client):
     assert found["content"] == "".join(found["pieces"])
     assert len(found["content"].split()) == 10
     assert found["completion_tokens"] == 10
+
+
+async def test_a_text_is_completed(client):
+    found = await client.run("complete", "[mock tokens=9]")
+    assert found["code"] == "OK"
+    assert found["content"].strip()
+    assert found["finish_reason"] == "FINISH_REASON_STOP"
+    assert found["completion_tokens"] == 9
+
+
+async def test_a_text_becomes_a_vector(client):
+    found, other = [await client.run("embed", text) for text in ("green apples", "stone walls")]
+    assert found["code"] == "OK"
+    (vector,) = found["vectors"]
+    assert len(vector) == 8
+    assert math.isclose(math.hypot(*vector), 1, abs_tol=1e-3)
+    assert other["vectors"] != found["vectors"]
+    assert found["prompt_tokens"] > 0
 
 
 async def test_what_the_client_reads_as_usage_is_what_is_charged(client, stack):

@@ -13,11 +13,15 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "ias/inference/v1/chat.grpc.pb.h"
+#include "ias/inference/v1/completions.grpc.pb.h"
+#include "ias/inference/v1/embeddings.grpc.pb.h"
 
 namespace {
 
 using google::protobuf::Struct;
 using ias::inference::v1::ChatService;
+using ias::inference::v1::CompletionService;
+using ias::inference::v1::EmbeddingService;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
@@ -145,17 +149,53 @@ Report Stream(ChatService::Stub& client, const std::string& model, const std::st
   return report;
 }
 
+Report Complete(CompletionService::Stub& client, const std::string& model,
+                const std::string& text) {
+  Report report;
+  grpc::ClientContext context;
+  Prepare(context);
+  ias::inference::v1::CompleteRequest request;
+  request.set_model(model);
+  request.set_text(text);
+  ias::inference::v1::CompleteResponse answer;
+  const auto status = client.Complete(&context, request, &answer);
+  Outcome(status, report);
+  if (status.ok()) {
+    report.Set("content", answer.text());
+    Ending(answer, report);
+  }
+  return report;
+}
+
+Report Embed(EmbeddingService::Stub& client, const std::string& model, const std::string& text) {
+  Report report;
+  grpc::ClientContext context;
+  Prepare(context);
+  ias::inference::v1::EmbedRequest request;
+  request.set_model(model);
+  request.add_texts(text);
+  request.set_dimensions(8);
+  ias::inference::v1::EmbedResponse answer;
+  Outcome(client.Embed(&context, request, &answer), report);
+  for (const auto& vector : answer.embeddings()) {
+    auto& values = *report.List("vectors").add_values()->mutable_list_value();
+    for (const float value : vector.values()) values.add_values()->set_number_value(value);
+  }
+  report.Set("prompt_tokens", answer.usage().prompt_tokens());
+  return report;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   if (count != 5) {
-    std::cerr << "usage: client chat|stream|leave ADDRESS MODEL TEXT\n";
+    std::cerr << "usage: client chat|stream|leave|complete|embed ADDRESS MODEL TEXT\n";
     return 2;
   }
   const std::string command = arguments[1], address = arguments[2], model = arguments[3],
                     text = arguments[4];
-  const auto client =
-      ChatService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  const auto client = ChatService::NewStub(channel);
   Report report;
   if (command == "chat") {
     report = Chat(*client, model, text);
@@ -163,6 +203,10 @@ int main(int count, char** arguments) {
     report = Stream(*client, model, text, -1);
   } else if (command == "leave") {
     report = Stream(*client, model, text, 3);
+  } else if (command == "complete") {
+    report = Complete(*CompletionService::NewStub(channel), model, text);
+  } else if (command == "embed") {
+    report = Embed(*EmbeddingService::NewStub(channel), model, text);
   } else {
     std::cerr << "no command " << command << "\n";
     return 2;

@@ -33,6 +33,7 @@ type report struct {
 	Pieces           []string          `json:"pieces,omitempty"`
 	ArrivalsMs       []int64           `json:"arrivals_ms,omitempty"`
 	FinishReason     string            `json:"finish_reason,omitempty"`
+	Vectors          [][]float32       `json:"vectors,omitempty"`
 	PromptTokens     int64             `json:"prompt_tokens,omitempty"`
 	CompletionTokens int64             `json:"completion_tokens,omitempty"`
 	Reason           string            `json:"reason,omitempty"`
@@ -108,13 +109,42 @@ func stream(
 	return found
 }
 
+func complete(
+	ctx context.Context, client inference.CompletionServiceClient, model, text string,
+) report {
+	var found report
+	answer, err := client.Complete(ctx, &inference.CompleteRequest{
+		Model: model, Prompt: &inference.CompleteRequest_Text{Text: text}})
+	found.outcome(err)
+	if err == nil {
+		found.Content = answer.GetText()
+		found.ending(answer.GetFinishReason(), answer.GetUsage())
+	}
+	return found
+}
+
+func embed(
+	ctx context.Context, client inference.EmbeddingServiceClient, model, text string,
+) report {
+	var found report
+	dimensions := int32(8)
+	answer, err := client.Embed(ctx, &inference.EmbedRequest{
+		Model: model, Texts: []string{text}, Dimensions: &dimensions})
+	found.outcome(err)
+	for _, vector := range answer.GetEmbeddings() {
+		found.Vectors = append(found.Vectors, vector.GetValues())
+	}
+	found.PromptTokens = answer.GetUsage().GetPromptTokens()
+	return found
+}
+
 func says(text string) []*inference.ChatMessage {
 	return []*inference.ChatMessage{{Role: inference.ChatRole_CHAT_ROLE_USER, Content: text}}
 }
 
 func main() {
 	if len(os.Args) != 5 {
-		log.Fatal("usage: client chat|stream|leave ADDRESS MODEL TEXT")
+		log.Fatal("usage: client chat|stream|leave|complete|embed ADDRESS MODEL TEXT")
 	}
 	command, address, model, text := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
 	connection, err := grpc.Dial(address, grpc.WithInsecure())
@@ -142,6 +172,10 @@ func main() {
 		found = stream(ctx, client, model, text, -1)
 	case "leave":
 		found = stream(ctx, client, model, text, 3)
+	case "complete":
+		found = complete(ctx, inference.NewCompletionServiceClient(connection), model, text)
+	case "embed":
+		found = embed(ctx, inference.NewEmbeddingServiceClient(connection), model, text)
 	default:
 		log.Fatalf("no command %q", command)
 	}

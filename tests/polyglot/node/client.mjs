@@ -6,7 +6,13 @@ import { loadSync } from "@grpc/proto-loader";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const definitions = loadSync(
-  ["ias/inference/v1/chat.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"],
+  [
+    "ias/inference/v1/chat.proto",
+    "ias/inference/v1/completions.proto",
+    "ias/inference/v1/embeddings.proto",
+    "google/rpc/status.proto",
+    "google/rpc/error_details.proto",
+  ],
   {
     includeDirs: [`${root}/proto`, `${root}/third_party/googleapis`],
     keepCase: true, // names as in the .proto
@@ -15,10 +21,11 @@ const definitions = loadSync(
     defaults: true,
   },
 );
-const { ChatService } = grpc.loadPackageDefinition(definitions).ias.inference.v1;
+const inference = grpc.loadPackageDefinition(definitions).ias.inference.v1;
 
 const [command, address, model, text] = process.argv.slice(2);
-const client = new ChatService(address, grpc.credentials.createInsecure());
+/** A client of one of the services. */
+const serviceOf = (Service) => new Service(address, grpc.credentials.createInsecure());
 const metadata = new grpc.Metadata();
 metadata.set("authorization", `Bearer ${process.env.IAS_API_KEY}`);
 const options = {};
@@ -54,7 +61,7 @@ function outcome(error) {
 
 function chat() {
   return new Promise((resolve) => {
-    client.Chat(request, metadata, options, (error, answer) =>
+    serviceOf(inference.ChatService).Chat(request, metadata, options, (error, answer) =>
       resolve({ ...outcome(error), content: answer?.message.content, ...ending(answer) }),
     );
   });
@@ -66,7 +73,7 @@ function stream({ leaveAfter = Infinity } = {}) {
     const pieces = [];
     const arrivals_ms = [];
     let last;
-    const call = client.StreamChat(request, metadata, options);
+    const call = serviceOf(inference.ChatService).StreamChat(request, metadata, options);
     call.on("data", (piece) => {
       pieces.push(piece.content);
       arrivals_ms.push(Math.round(performance.now() - began));
@@ -80,6 +87,26 @@ function stream({ leaveAfter = Infinity } = {}) {
   });
 }
 
-const commands = { chat, stream, leave: () => stream({ leaveAfter: 3 }) };
+function complete() {
+  return new Promise((resolve) => {
+    serviceOf(inference.CompletionService).Complete({ model, text }, metadata, options, (error, answer) =>
+      resolve({ ...outcome(error), content: answer?.text, ...ending(answer) }),
+    );
+  });
+}
+
+function embed() {
+  const asked = { model, texts: [text], dimensions: 8 };
+  return new Promise((resolve) => {
+    serviceOf(inference.EmbeddingService).Embed(asked, metadata, options, (error, answer) =>
+      resolve({
+        ...outcome(error),
+        vectors: answer?.embeddings.map(({ values }) => values),
+        prompt_tokens: answer?.usage.prompt_tokens,
+      }),
+    );
+  });
+}
+
+const commands = { chat, stream, leave: () => stream({ leaveAfter: 3 }), complete, embed };
 console.log(JSON.stringify(await commands[command]()));
-client.close();
