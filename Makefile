@@ -31,8 +31,8 @@ test: ## Run the tests that take seconds (ARGS="tests/identity -k keys")
 	@$(PREPARE) venv servers
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: ## Run the slow rest: faults, kills, loads
-	@$(PREPARE) venv servers node vllm
+test-all: ## Run the slow rest: faults, kills, loads, clients in other languages
+	@$(PREPARE) venv servers node vllm polyglot clients
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: ## Check style, types, layers and contracts

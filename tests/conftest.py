@@ -7,9 +7,14 @@ afterwards. Where those variables are set already, those servers are used and no
 
 import inspect
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from ias_test_servers import VARIABLES, TestServers
+
+if TYPE_CHECKING:
+    from ias_flow import Flow
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -39,6 +44,27 @@ def redis_url() -> str:
 def amqp_url() -> str:
     """RabbitMQ, shared by the whole session."""
     return os.environ["IAS_TEST_AMQP_URL"]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Flow]":
+    """The whole system: Envoy, the three services and their servers, with fresh data.
+
+    Started once for all tests; each makes organisations of its own in it. Its servers are its own: its consumers would take what other tests put into a shared queue, and
+    flows stop servers.
+    """
+    from ias_flow import Flow  # here, since few sessions need it and its imports take a second
+
+    from ias_dev import up
+    from ias_dev.report import Report
+
+    servers = TestServers.start()
+    try:
+        found = up.up(servers.settings, Report())
+        config = tmp_path_factory.mktemp("ias-admin") / "config.yaml"
+        yield Flow(servers.settings, found.keys, config)
+    finally:
+        servers.stop()
 
 
 def _needs_servers(item: pytest.Item) -> bool:

@@ -5,6 +5,8 @@
 #   prepare.sh servers   PostgreSQL, Redis and RabbitMQ from Debian's packages, none of them started
 #   prepare.sh node      buf, for `make lint`
 #   prepare.sh vllm      .venv-vllm with vLLM for CPUs and IAS, and two tiny models under .cache/vllm
+#   prepare.sh polyglot  gRPC for Node, Go and C++, and the clients of tests/polyglot, built
+#   prepare.sh clients   OpenAI-compatible client libraries in TypeScript and Python (tests/clients)
 #
 # Several may be named at once. Quick, and silent, when nothing is missing. pip, npm and apt use
 # whatever configuration this machine gives them.
@@ -138,14 +140,54 @@ prepare_venv() {
 
 # --- buf -----------------------------------------------------------------------------------------
 
-prepare_node() {
-    stamp=proto/node_modules/.prepared
-    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cksum proto/package-lock.json)" ] && return
+# Installs what the package-lock.json of a folder names, unless that is there already.
+npm_packages() {
+    folder=$1
+    stamp=$folder/node_modules/.prepared
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cksum "$folder/package-lock.json")" ] && return
     command -v npm >/dev/null 2>&1 || install_packages nodejs npm
-    say "Installing buf"
-    (cd proto && npm ci --ignore-scripts --no-audit --no-fund --silent </dev/null) ||
-        fail "npm could not install buf (run \`npm ci\` in proto/ to see why)."
-    cksum proto/package-lock.json >"$stamp"
+    say "Installing $2"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --silent </dev/null) ||
+        fail "npm could not install $2 (run \`npm ci\` in $folder to see why)."
+    cksum "$folder/package-lock.json" >"$stamp"
+}
+
+prepare_node() {
+    npm_packages proto "buf"
+}
+
+# --- clients, for the tests and for docs/clients.md ----------------------------------------------
+
+prepare_polyglot() {
+    npm_packages tests/polyglot/node "gRPC for Node"
+    wanted=
+    for package in golang-go golang-google-grpc-dev golang-google-genproto-dev \
+        golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go \
+        protoc-gen-go-grpc protobuf-compiler protobuf-compiler-grpc libgrpc++-dev g++ pkg-config; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            wanted="$wanted $package"
+    done
+    # shellcheck disable=SC2086 # one word for each package
+    [ -z "$wanted" ] || install_packages $wanted
+    prepare_venv
+    "$VENV/bin/python" proto/generate.py --google
+    sh tests/polyglot/build.sh
+}
+
+prepare_clients() {
+    npm_packages tests/clients/node "OpenAI's and Vercel's clients"
+    # An environment of their own: their dependencies must not weigh on ours.
+    environment=$ROOT/.cache/clients
+    stamp=$environment/.prepared
+    requirements=tests/clients/python/requirements.txt
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$ROOT $(cksum $requirements)" ] && return
+    python=$(find_python)
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
+    say "Installing LangChain and LlamaIndex (half a minute)"
+    "$python" -m venv --clear "$environment"
+    "$environment/bin/python" -m pip install -qq --no-compile --require-hashes \
+        -r "$requirements" </dev/null
+    echo "$ROOT $(cksum $requirements)" >"$stamp"
 }
 
 # --- .venv-vllm ----------------------------------------------------------------------------------
@@ -213,6 +255,8 @@ for what in "$@"; do
         servers) prepare_servers ;;
         node) prepare_node ;;
         vllm) prepare_vllm ;;
+        polyglot) prepare_polyglot ;;
+        clients) prepare_clients ;;
         *) fail "unknown: $what" ;;
     esac
 done
