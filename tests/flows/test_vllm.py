@@ -27,6 +27,7 @@ from ias_dev.settings import HOST
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "tiny-chat"
+TYPESCRIPT = ROOT / "tests" / "clients" / "node" / "openai_real.mjs"
 SAID: list[Any] = [{"role": "user", "content": "Tell me about budgets."}]
 GO_ON: Any = {"ignore_eos": True}
 """The model speaks nonsense, and might end with its first token."""
@@ -273,6 +274,48 @@ async def test_embeddings_as_floats_and_base64(
     warm = await client.embeddings.create(model=embedding, input="warm", encoding_format="float")
     prompt = 2 * floats.usage.prompt_tokens + 2 * warm.usage.prompt_tokens
     await vllm.usage_becomes(team, (4, prompt, 0), seconds=10)
+
+
+async def test_typescripts_client_gets_the_same_and_the_ledger_agrees(
+    vllm: Flow, embedding: str, team: Team
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "node", str(TYPESCRIPT), f"{vllm.url}/v1", NAME, embedding,
+        env={**os.environ, "IAS_API_KEY": team.key}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    found = json.loads(out)
+
+    def said(answer: str, choice: int = 0) -> str:
+        return str(found[answer]["choices"][choice]["message"]["content"])
+
+    assert said("chat") == found["chat_streamed"]["text"] != ""
+    assert found["chat"]["usage"] == found["chat_streamed"]["usage"]
+    text = found["completion"]["choices"][0]["text"]
+    assert text == found["completion_streamed"] != ""
+    logprobs = found["logprobs"]["choices"][0]["logprobs"]["content"]
+    assert len(logprobs) == found["logprobs"]["usage"]["completion_tokens"] == 12
+    assert {len(token["top_logprobs"]) for token in logprobs} == {3}
+    assert len({said("three", choice) for choice in range(3)}) == 3
+    assert found["stopped"]["choices"][0]["finish_reason"] == "stop"
+    assert "e" not in said("stopped")
+    called = found["tool"]["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert called["name"] == "set_colour"
+    for answer in (said("schema"), called["arguments"]):
+        values = json.loads(answer)
+        assert values.keys() == {"ok", "colour"}
+        assert isinstance(values["ok"], bool)
+        assert values["colour"] in ("red", "green")
+    for one, other in zip(found["floats"]["data"], found["decoded"]["data"], strict=True):
+        assert len(one["embedding"]) == 128
+        assert one["embedding"] == pytest.approx(other["embedding"], rel=1e-5)
+    # The streamed completion is the twin of the other, which says what it took.
+    usages = [answer["usage"] for answer in found.values() if "usage" in answer]
+    usages.append(found["completion"]["usage"])
+    prompt = sum(usage["prompt_tokens"] for usage in usages)
+    completion = sum(usage.get("completion_tokens", 0) for usage in usages)
+    await vllm.usage_becomes(team, (11, prompt, completion), seconds=10)
 
 
 async def test_what_is_too_long_is_refused_with_the_exact_count(client: openai.AsyncOpenAI) -> None:

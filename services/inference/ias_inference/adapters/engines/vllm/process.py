@@ -24,7 +24,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from ias_inference.adapters.engines.vllm import SUPPORTED
+from ias_inference.adapters.engines.vllm import SUPPORTED, one_process
 from ias_inference.adapters.engines.vllm.children import ADAPTER
 from ias_inference.adapters.engines.vllm.metered import MeteredClient
 
@@ -98,10 +98,16 @@ class Process:
         log.info("model loaded", names=self.names, tasks=self.tasks, vllm=vllm.__version__)
 
     def _build(self) -> AsyncLLM:
-        engine_arguments = AsyncEngineArgs.from_cli_args(self.arguments)
-        return AsyncLLM.from_engine_args(
-            engine_arguments, usage_context=UsageContext.OPENAI_API_SERVER
-        )
+        arguments = AsyncEngineArgs.from_cli_args(self.arguments)
+        one_process.choose(arguments)
+        config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)
+        with one_process.environment(config):
+            return AsyncLLM.from_vllm_config(
+                config,
+                usage_context=UsageContext.OPENAI_API_SERVER,
+                enable_log_requests=arguments.enable_log_requests,
+                disable_log_stats=arguments.disable_log_stats,
+            )
 
     async def died(self) -> None:
         """Returns when the engine has died; it can't be revived in this process."""
