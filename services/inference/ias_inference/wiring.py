@@ -14,6 +14,7 @@ from ias.inference.v1 import (
     chat_pb2,
     completions_pb2,
     embeddings_pb2,
+    engine_pb2,
     models_pb2,
     openai_pb2,
 )
@@ -31,7 +32,7 @@ from ias_inference.adapters.postgres.models import PostgresModels
 from ias_inference.adapters.publisher import Publisher
 from ias_inference.adapters.routing import RoutingPublisher
 from ias_inference.adapters.spool import Spool
-from ias_inference.domain.engines import Engine
+from ias_inference.domain.engines import Adapter, Engine
 from ias_inference.domain.model_management import Models, ModelStore, Prober
 from ias_inference.domain.models import EngineKind, Registry
 from ias_inference.domain.ports import Leases
@@ -40,6 +41,7 @@ from ias_inference.grpc_api.catalog import CatalogApi
 from ias_inference.grpc_api.chat import ChatApi
 from ias_inference.grpc_api.completions import CompletionApi
 from ias_inference.grpc_api.embeddings import EmbeddingApi
+from ias_inference.grpc_api.engine import EngineApi
 from ias_inference.grpc_api.models import ModelsApi
 from ias_inference.grpc_api.openai import OpenAI
 from ias_inference.settings import InferenceSettings
@@ -51,7 +53,7 @@ _SETTLE_S = 5.0
 """For requests that the drain cancelled, to get their events into the spool."""
 
 
-class LocalEngine(Engine, Protocol):
+class LocalEngine(Adapter, Protocol):
     """An engine that runs in this process, and lives and dies with it."""
 
     async def start(self) -> None:
@@ -102,6 +104,7 @@ async def opening(
         if redis_url := settings.redis_url.get_secret_value():
             await enter(RoutingPublisher(redis_url, registry))
         on_mock = settings.inference_engine == "mock"
+        adapter: Adapter = local or (MockAdapter() if on_mock else RemoteAdapters())
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: await enter(
@@ -109,16 +112,15 @@ async def opening(
                     await enter(OpenAIEngine()),
                     EngineKind.OPENAI,
                     registry,
-                    await enter(Probes(HEALTH_TIMEOUT_S)),
+                    await enter(Probes(mesh, HEALTH_TIMEOUT_S)),
                     settings.inference_first_byte_s,
                 )
             ),
-            EngineKind.VLLM: MockAdapter() if on_mock else RemoteAdapters(),
+            EngineKind.VLLM: adapter,
         }
         if local is not None:
             stack.push_async_callback(local.stop)
-            engines[EngineKind.VLLM] = local
-        probes = await enter(Probes())
+        probes = await enter(Probes(mesh))
         serving = Serving(registry, engines, leases, spool)
         stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(
@@ -126,7 +128,13 @@ async def opening(
             listen=settings.inference_listen,
             metrics_listen=settings.inference_metrics_listen,
             bindings=bindings(
-                serving, registry, leases, engines, PostgresModels(pool), prober=probes
+                serving,
+                registry,
+                leases,
+                engines,
+                PostgresModels(pool),
+                prober=probes,
+                adapter=adapter,
             ),
             start=local.start if local else None,
             died=local.died if local else None,
@@ -141,6 +149,7 @@ def bindings(
     store: ModelStore,
     *,
     prober: Prober,
+    adapter: Adapter,
 ) -> list[Binding]:
     """Which servicer serves which contract."""
     served: list[tuple[FileDescriptor, str, object]] = [
@@ -150,6 +159,7 @@ def bindings(
         (embeddings_pb2.DESCRIPTOR, "EmbeddingService", EmbeddingApi(serving)),
         (catalog_pb2.DESCRIPTOR, "CatalogService", CatalogApi(registry)),
         (models_pb2.DESCRIPTOR, "ModelService", ModelsApi(Models(store, engines, prober))),
+        (engine_pb2.DESCRIPTOR, "EngineService", EngineApi(adapter)),
     ]
     return [Binding(file.services_by_name[name], servicer) for file, name, servicer in served]
 

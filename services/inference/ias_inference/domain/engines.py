@@ -149,6 +149,15 @@ class Job:
         return self.max_tokens * self.request.answers - self.usage.completion_tokens
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model that a server says it serves."""
+
+    name: str
+    context_length: int = 0
+    """Tokens; 0 when it doesn't say."""
+
+
 class Engine(Protocol):
     """A model engine. Answers are in OpenAI's JSON, since nearly every client asks for that."""
 
@@ -181,5 +190,16 @@ class Engine(Protocol):
         Pauses (yields what it has) when `job.room` is used up; whoever asks for more has made
         room. Raises EngineRefused before the first event only, EngineFailed at any time. Closing
         the generator stops the engine at once.
+        """
+        ...
+
+
+class Adapter(Engine, Protocol):
+    """The engine of the kind `vllm`, as this process has it: its own, a mock, or none."""
+
+    def served(self) -> tuple[Served, ...] | None:
+        """What it serves, by each name that `upstream_model` may be; none where it serves nothing.
+
+        None when it serves every name alike. Raises EngineFailed while it is not ready.
         """
         ...

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ias_inference.domain.engines import Served
 from ias_inference.domain.models import DEFAULT_MAX_OUTPUT_TOKENS, Backend, EngineKind, Model
 from ias_runtime.caller import Caller
 from ias_runtime.errors import InvalidField, NotFound
@@ -61,15 +62,6 @@ class BackendRules(Protocol):
     def check(self, backend: Backend) -> None:
         """Raises InvalidField, naming a field of `model.backend`, when it can't be served."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model that a server says it serves."""
-
-    name: str
-    context_length: int = 0
-    """0 when it doesn't say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +230,9 @@ def _report(model: Model, backend: Backend, probe: Probe) -> BackendReport:
     if probe.served is not None:
         asked = next((one for one in probe.served if one.name == backend.upstream_model), None)
         if asked is None:
-            names = ", ".join(one.name for one in probe.served[:10]) or "nothing"
-            problems.append(f"It does not serve {backend.upstream_model!r}, but {names}.")
+            names = ", ".join(one.name for one in probe.served[:10])
+            others = f"but {names}" if names else "nor anything else"
+            problems.append(f"It does not serve {backend.upstream_model!r}, {others}.")
         else:
             said = asked.context_length
         if said and model.context_length > said:

@@ -25,6 +25,10 @@ class MockAdapter:
         """Raises InvalidField unless the URL is grpc://host:port."""
         check_address(backend)
 
+    def served(self) -> None:
+        """Every name alike, with the context that is registered."""
+        return None
+
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """As the mock does."""
         return await self._mock.prepare(replace(model, backends=(_BACKEND,)), request)

@@ -2,19 +2,31 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from ias.inference.v1 import engine_pb2, engine_pb2_grpc
 
-from ias_inference.domain.model_management import Probe, Served
+from ias_inference.domain.engines import Served
+from ias_inference.domain.model_management import Probe
 from ias_inference.domain.models import Backend, EngineKind
+from ias_runtime.caller_token import MeshSigner
 
 TIMEOUT_S = 5.0
 _MAX_BYTES = 4 * 1024 * 1024
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+_NOT_READY = "The adapter is not ready to serve."
+_WITHOUT_ANSWER = {
+    grpc.StatusCode.UNAVAILABLE: _NOT_READY,
+    grpc.StatusCode.UNIMPLEMENTED: "It can't say what it serves: it is an adapter of an older"
+    " release, or none.",
+    grpc.StatusCode.UNAUTHENTICATED: "It does not accept the mesh secret of this installation.",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "It did not say in time what it serves.",
+}
+"""Why an adapter in good health did not say what it serves, by the status that it gave."""
 
 
 class _Listed(msgspec.Struct):
@@ -32,7 +44,9 @@ class _List(msgspec.Struct):
 class Probes:
     """A domain.model_management.Prober for every kind of engine."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, mesh: MeshSigner, timeout_s: float = TIMEOUT_S) -> None:
+        """`mesh` speaks for this service to adapters, and to nobody else."""
+        self._mesh = mesh
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession
 
@@ -88,10 +102,28 @@ class Probes:
             except grpc.aio.AioRpcError as error:
                 code = error.code().name.lower()
                 return Probe(reachable=False, problem=f"It can't be reached ({code}).")
-        latency_ms = (time.perf_counter() - started) * 1000
-        if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            return Probe(True, latency_ms, problem="The adapter is not ready to serve.")
-        return Probe(True, latency_ms)
+            latency_ms = (time.perf_counter() - started) * 1000
+            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+                return Probe(True, latency_ms, problem=_NOT_READY)
+            left_s = self._timeout_s - latency_ms / 1000
+            try:
+                return Probe(True, latency_ms, await self._served_by(channel, left_s))
+            except grpc.aio.AioRpcError as error:
+                return Probe(True, latency_ms, problem=_why_silent(error.code()))
+
+    async def _served_by(
+        self, channel: grpc.aio.Channel, timeout_s: float
+    ) -> tuple[Served, ...] | None:
+        # A process that serves as an adapter has the mesh secret itself: the token is no news to it.
+        ask: Any = engine_pb2_grpc.EngineServiceStub(channel).GetServedModels
+        answer: engine_pb2.GetServedModelsResponse = await ask(
+            engine_pb2.GetServedModelsRequest(),
+            timeout=timeout_s,
+            metadata=self._mesh.metadata(),
+        )
+        if answer.any_name:
+            return None
+        return tuple(Served(one.name, one.context_length) for one in answer.models)
 
 
 def _served(body: bytes) -> tuple[Served, ...] | None:
@@ -100,6 +132,10 @@ def _served(body: bytes) -> tuple[Served, ...] | None:
     except (msgspec.DecodeError, ValueError):
         return None
     return tuple(Served(one.id, one.max_model_len or one.context_length or 0) for one in listed)
+
+
+def _why_silent(code: grpc.StatusCode) -> str:
+    return _WITHOUT_ANSWER.get(code, f"It does not say what it serves ({code.name.lower()}).")
 
 
 def _told(error: Exception) -> str:

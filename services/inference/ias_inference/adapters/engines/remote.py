@@ -7,7 +7,7 @@ routed before the change was known, or by an Envoy that does not follow the regi
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
-from ias_inference.domain.engines import Estimate, Job, Request
+from ias_inference.domain.engines import Estimate, Job, Request, Served
 from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
@@ -19,6 +19,10 @@ class RemoteAdapters:
     def check(self, backend: Backend) -> None:
         """Raises InvalidField unless the URL is grpc://host:port."""
         check_address(backend)
+
+    def served(self) -> tuple[Served, ...]:
+        """Nothing."""
+        return ()
 
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """Raises EngineFailed."""

@@ -14,7 +14,7 @@ from ias_inference.adapters.engines.vllm.pooling import Pooling
 from ias_inference.adapters.engines.vllm.process import Process
 from ias_inference.adapters.engines.vllm.serving import Generation
 from ias_inference.adapters.engines.vllm.tokens import Tokens
-from ias_inference.domain.engines import Estimate, Job, Operation, Request
+from ias_inference.domain.engines import Estimate, Job, Operation, Request, Served
 from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
 
@@ -67,6 +67,14 @@ class VllmEngine:
     def check(self, backend: Backend) -> None:
         """Raises InvalidField unless the URL is grpc://host:port."""
         check_address(backend)
+
+    def served(self) -> tuple[Served, ...]:
+        """Each name of the one model. Raises EngineFailed while it is not ready."""
+        process = self._process
+        if not process.running:
+            raise EngineFailed(process.names[0], "is not ready")
+        context = process.llm.model_config.max_model_len
+        return tuple(Served(name, context) for name in process.names)
 
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """Renders and counts the prompt; see Engine.prepare."""
