@@ -139,6 +139,7 @@ PATHS = [
     "/IAS.inference.v1.OpenAIService/CreateChatCompletion",
     "/ias.inference.v1.OpenAIService%2FCreateChatCompletion",
     "/ias.metering.v1.QuotaService/AcquireLease",
+    "/ias.inference.v1.EngineService/GetServedModels",
     "/ias.identity.v1.UserService/ListUsers",
     "/envoy.service.auth.v3.Authorization/Check",
     "/",

@@ -31,6 +31,7 @@ PATHS = [
     "//ias.inference.v1.OpenAIService/CreateChatCompletion",
     "/ias.inference.v1.ChatService/Chat",
     "/ias.metering.v1.QuotaService/AcquireLease",
+    "/ias.inference.v1.EngineService/GetServedModels",
     "/ias.identity.v1.OrganizationService/ListOrganizations",
     "/api/v1/organizations",
     "/api/v1/models",

@@ -40,7 +40,7 @@ from ias_dev.settings import HOST, SERVICES, Settings
 from ias_dev.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
-_NOT_OF_CALLERS = ("QuotaService", "SessionService", "Authorization/Check")
+_NOT_OF_CALLERS = ("QuotaService", "EngineService", "SessionService", "Authorization/Check")
 """Services whose calls don't come from the front door, or need no key."""
 
 

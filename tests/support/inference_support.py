@@ -21,6 +21,7 @@ from ias.inference.v1 import (
     chat_pb2_grpc,
     completions_pb2_grpc,
     embeddings_pb2_grpc,
+    engine_pb2_grpc,
     models_pb2_grpc,
     openai_pb2_grpc,
 )
@@ -31,7 +32,8 @@ from ias_inference.adapters.engines.mock import MockEngine
 from ias_inference.adapters.engines.openai import OpenAIEngine
 from ias_inference.adapters.engines.probes import Probes
 from ias_inference.adapters.engines.remote import RemoteAdapters
-from ias_inference.domain.engines import Engine
+from ias_inference.domain.engines import Adapter, Engine, Served
+from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.model_management import ModelStore
 from ias_inference.domain.models import Backend, EngineKind, Model, Registry
 from ias_inference.domain.ports import BudgetState, Draw
@@ -39,7 +41,7 @@ from ias_inference.domain.serving import Serving
 from ias_inference.domain.usage import Usage
 from ias_runtime import server
 from ias_runtime.caller import Caller, CallerKind, Role
-from ias_runtime.caller_token import CallerVerifier
+from ias_runtime.caller_token import CallerVerifier, MeshSigner
 from ias_runtime.errors import ResourceExhausted, Unavailable
 from ias_runtime.settings import ChassisSettings
 
@@ -151,6 +153,21 @@ class MemoryRecorder:
         return self.events[0]
 
 
+class AnAdapter(RemoteAdapters):
+    """A domain.engines.Adapter that says it serves these, and serves nothing."""
+
+    def __init__(self, *models: Served) -> None:
+        self.models = models
+        self.asked = 0
+        self.dead = False
+
+    def served(self) -> tuple[Served, ...]:
+        self.asked += 1
+        if self.dead:
+            raise EngineFailed("tiny", "is not ready")
+        return self.models
+
+
 class NoStore:
     """A ModelStore that nobody asks."""
 
@@ -203,6 +220,10 @@ class Gateway:
     @property
     def catalog(self) -> catalog_pb2_grpc.CatalogServiceAsyncStub:
         return catalog_pb2_grpc.CatalogServiceStub(self.channel)  # type: ignore[return-value]
+
+    @property
+    def engine(self) -> engine_pb2_grpc.EngineServiceAsyncStub:
+        return engine_pb2_grpc.EngineServiceStub(self.channel)  # type: ignore[return-value]
 
     @property
     def management(self) -> models_pb2_grpc.ModelServiceAsyncStub:
@@ -316,8 +337,9 @@ async def a_gateway(
     store: ModelStore | None = None,
     recorder: MemoryRecorder | None = None,
     first_byte_s: float = 30.0,
+    adapter: Adapter | None = None,
 ) -> AsyncIterator[Gateway]:
-    """The service over a real channel, with mock-gpt registered."""
+    """The service over a real channel, with mock-gpt registered; without an `adapter`, none."""
     settings = ChassisSettings(
         database_url="postgresql://unused",
         caller_public_keys=ias_testing.PUBLIC_KEY,
@@ -325,20 +347,22 @@ async def a_gateway(
     )
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
+    adapter = adapter or RemoteAdapters()
+    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference")
     async with (
         OpenAIEngine() as one,
-        Probes(timeout_s=1.0) as probes,
+        Probes(mesh, timeout_s=1.0) as probes,
         BalancedEngine(one, EngineKind.OPENAI, registry, probes, first_byte_s) as openai,
     ):
         engines: dict[EngineKind, Engine] = {
             EngineKind.MOCK: MockEngine(),
             EngineKind.OPENAI: openai,
-            EngineKind.VLLM: RemoteAdapters(),
+            EngineKind.VLLM: adapter,
         }
         serving = Serving(registry, engines, leases, recorder)
         address = ias_testing.free_address()
         bindings = wiring.bindings(
-            serving, registry, leases, engines, store or NoStore(), prober=probes
+            serving, registry, leases, engines, store or NoStore(), prober=probes, adapter=adapter
         )
         service = server.Service("inference", address, "", bindings)
         verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)

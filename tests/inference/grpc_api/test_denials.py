@@ -12,6 +12,7 @@ from ias.inference.v1 import (
     chat_pb2,
     completions_pb2,
     embeddings_pb2,
+    engine_pb2,
     models_pb2,
     openai_pb2,
 )
@@ -20,9 +21,10 @@ from inference_support import Gateway, a_caller, an_admin
 from ias_runtime.caller import Caller, CallerKind, Role
 from ias_runtime.caller_token import HEADER, CallerSigner, MeshSigner
 
+FILES = (openai_pb2, chat_pb2, completions_pb2, embeddings_pb2, catalog_pb2, models_pb2, engine_pb2)
 METHODS = {
     method.full_name: method
-    for file in (openai_pb2, chat_pb2, completions_pb2, embeddings_pb2, catalog_pb2, models_pb2)
+    for file in FILES
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -60,6 +62,8 @@ async def code_of(gateway: Gateway, name: str, metadata: Any) -> grpc.StatusCode
 
 def allowed(name: str) -> set[str]:
     rule = METHODS[name].GetOptions().Extensions[access_pb2.access]
+    if rule.service:
+        return set()  # no person, and no program of theirs
     return {
         access_pb2.PERMISSION_INFERENCE_CALL: INFERENCE,
         access_pb2.PERMISSION_MODELS_WRITE: REGISTRY,
@@ -80,4 +84,8 @@ async def test_nobody_gets_in_without_a_valid_caller(gateway: Gateway, name: str
     mesh = MeshSigner(ias_testing.MESH_SECRET, "metering").metadata()
     for metadata in ((), ((HEADER, "nonsense"),), ((HEADER, forged),)):
         assert await code_of(gateway, name, metadata) is grpc.StatusCode.UNAUTHENTICATED
-    assert await code_of(gateway, name, mesh) is grpc.StatusCode.PERMISSION_DENIED
+    # A service of IAS is no person: it may call what is for services, and that alone.
+    expected = grpc.StatusCode.PERMISSION_DENIED
+    if METHODS[name].GetOptions().Extensions[access_pb2.access].service:
+        expected = grpc.StatusCode.OK
+    assert await code_of(gateway, name, mesh) is expected

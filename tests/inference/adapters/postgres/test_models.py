@@ -9,11 +9,12 @@ import ias_testing
 import pytest
 from aiohttp import web
 from ias.inference.v1 import models_pb2 as pb
-from inference_support import Gateway, a_gateway, an_admin, an_upstream
+from inference_support import AnAdapter, Gateway, a_gateway, an_admin, an_upstream
 
 from ias_inference.adapters.postgres import model_changes
 from ias_inference.adapters.postgres.model_changes import ModelChanges
 from ias_inference.adapters.postgres.models import PostgresModels
+from ias_inference.domain.engines import Served
 from ias_inference.domain.errors import ModelNotFound
 from ias_inference.domain.models import Registry
 from ias_runtime import postgres
@@ -34,6 +35,10 @@ def a_model(name: str = "org/llama", **facts: object) -> pb.Model:
 
 def openai_at(url: str, **facts: object) -> pb.Backend:
     return pb.Backend(engine="ENGINE_KIND_OPENAI", url=url, **facts)  # type: ignore[arg-type]
+
+
+def adapter_at(address: str, **facts: object) -> pb.Backend:
+    return pb.Backend(engine="ENGINE_KIND_VLLM", url=f"grpc://{address}", **facts)  # type: ignore[arg-type]
 
 
 async def create(gateway: Gateway, model: pb.Model) -> pb.Model:
@@ -380,12 +385,27 @@ async def test_a_check_compares_what_backends_serve_with_what_is_registered(
     assert "can't be reached" in dead.problems[0]
 
 
-async def test_a_check_asks_an_adapter_for_its_health(management: Gateway) -> None:
-    backends = [
-        pb.Backend(engine="ENGINE_KIND_VLLM", url=f"grpc://{address}")
-        for address in (management.address, ias_testing.free_address())
-    ]
-    await create(management, a_model("v", backend=None, backends=backends))
-    answer = await management.management.CheckModel(pb.CheckModelRequest(name="v"), metadata=ADMIN)
-    assert [one.reachable for one in answer.backends] == [True, False]
-    assert list(answer.backends[0].problems) == []
+async def test_a_check_compares_what_adapters_serve_with_what_is_registered(
+    management: Gateway,
+) -> None:
+    adapter = AnAdapter(Served("up", 2048), Served("x", 2048))
+    async with a_gateway(adapter=adapter) as other:
+        port = other.address.rpartition(":")[2]
+        backends = [
+            adapter_at(other.address, upstream_model="up"),
+            adapter_at(f"localhost:{port}", upstream_model="absent"),
+            adapter_at(management.address),
+            adapter_at(ias_testing.free_address()),
+        ]
+        await create(management, a_model("v", backend=None, backends=backends, context_length=4096))
+        answer = await management.management.CheckModel(
+            pb.CheckModelRequest(name="v"), metadata=ADMIN
+        )
+    good, absent, plain, dead = answer.backends
+    assert (good.reachable, good.context_length) == (True, 2048)
+    assert list(good.served_models) == ["up", "x"]
+    assert list(good.problems) == ["4096 tokens of context are registered, but it has 2048."]
+    assert list(absent.problems) == ["It does not serve 'absent', but up, x."]
+    assert list(plain.problems) == ["It does not serve 'v', nor anything else."]
+    assert not dead.reachable
+    assert "can't be reached" in dead.problems[0]

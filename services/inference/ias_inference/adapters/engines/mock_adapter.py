@@ -26,8 +26,7 @@ class MockAdapter:
         check_address(backend)
 
     def served(self) -> None:
-        """Every name alike, with the context that is registered."""
-        return None
+        """None: every name alike, with the context that is registered."""
 
     async def prepare(self, model: Model, request: Request) -> Estimate:
         """As the mock does."""

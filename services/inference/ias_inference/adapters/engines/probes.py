@@ -114,7 +114,7 @@ class Probes:
     async def _served_by(
         self, channel: grpc.aio.Channel, timeout_s: float
     ) -> tuple[Served, ...] | None:
-        # A process that serves as an adapter has the mesh secret itself: the token is no news to it.
+        # The token is no news to an adapter, which has the mesh secret itself.
         ask: Any = engine_pb2_grpc.EngineServiceStub(channel).GetServedModels
         answer: engine_pb2.GetServedModelsResponse = await ask(
             engine_pb2.GetServedModelsRequest(),
