@@ -1,6 +1,7 @@
 """A model with an adapter of its own is reached by Envoy directly, over HTTP and native gRPC."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import grpc
@@ -124,11 +125,16 @@ async def test_disabled_it_is_gone_within_two_seconds_and_a_running_stream_goes_
 async def test_the_check_of_a_model_asks_its_adapters(stack: Flow, adapter: Adapter) -> None:
     (one,) = stack.admin_json("model", "check", "own")
     assert one["reachable"]
-    assert one["problems"] == []
-    backends = ["--backend", f"grpc://{adapter.address}", "--backend", "grpc://127.0.0.1:9"]
+    assert (one["served_models"], one["problems"]) == ([], []), "the mock takes any name"
+    # The third is a process of IAS, but the adapter of no model.
+    urls = [f"grpc://{adapter.address}", "grpc://127.0.0.1:9", f"grpc://{stack.inference}"]
+    backends = [word for url in urls for word in ("--backend", url)]
     stack.admin("model", "update", "own", *backends)
-    told = stack.admin("model", "check", "own", code=1)
-    assert "can't be reached" in told
+    told = json.loads(stack.admin("-o", "json", "model", "check", "own", code=1))
+    good, dead, none = (one["problems"] for one in told)
+    assert good == []
+    assert "can't be reached" in dead[0]
+    assert none == [f"It does not serve {MODEL!r}, nor anything else."]
     stack.admin("model", "update", "own", *backends[:2])
 
 

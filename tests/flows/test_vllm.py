@@ -325,6 +325,25 @@ async def test_what_is_too_long_is_refused_with_the_exact_count(client: openai.A
     assert "2048" in caught.value.message
 
 
+def test_the_check_of_the_model_compares_what_the_engine_serves(vllm: Flow) -> None:
+    (right,) = vllm.admin_json("model", "check", NAME)
+    assert right["served_models"] == [NAME]
+    assert int(right["context_length"]) == 2048
+    assert right["problems"] == []
+    wrong = "wrongly-registered"
+    vllm.admin("model", "add", wrong, "--engine", "vllm", "--backend", model.url(vllm.settings),
+               "--upstream-model", "absent")  # fmt: skip
+    try:
+        (told,) = json.loads(vllm.admin("-o", "json", "model", "check", wrong, code=1))
+        assert told["problems"] == [f"It does not serve 'absent', but {NAME}."]
+        backend = ("--backend", model.url(vllm.settings), "--upstream-model", NAME)
+        vllm.admin("model", "update", wrong, *backend, "--context-length", "4096")
+        (told,) = json.loads(vllm.admin("-o", "json", "model", "check", wrong, code=1))
+        assert told["problems"] == ["4096 tokens of context are registered, but it has 2048."]
+    finally:
+        vllm.admin("--yes", "model", "remove", wrong)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_client_that_leaves_frees_the_engine_and_pays(
     vllm: Flow, team: Team, streamed: bool
