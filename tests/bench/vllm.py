@@ -1,6 +1,6 @@
 """The vLLM benchmark: IAS with vLLM in its adapter, beside a bare `vllm serve`.
 
-    make bench-vllm                      everything, about seven minutes
+    make bench-vllm                      everything, about eight minutes
     python tests/bench/vllm.py --seconds 2 --json results.json
 
 In one sitting, on one machine, with the same tiny model, the same requests and the same load
@@ -22,6 +22,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,6 +52,9 @@ CPU_ONLY = {
     "PYTHONSAFEPATH": "1",
 }
 TURNS = 3
+SETTLE_S = 1.5
+"""Before a turn: for a second after their last step vLLM's workers spin, and would take a core from
+whoever is measured next."""
 CLIENTS = (1, 16, 64)
 TOKENS = {False: 16, True: 32}
 """Of an answer, by whether it is streamed."""
@@ -120,6 +124,7 @@ def measure(
             seen: dict[str, list[float]] = {name: [] for name in targets}
             for turn in range(turns + 1):
                 for name in targets:
+                    time.sleep(SETTLE_S)
                     if name == "engine":
                         assert engine is not None
                         rate = engine.load(count, streamed, seconds)
