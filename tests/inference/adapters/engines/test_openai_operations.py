@@ -200,21 +200,70 @@ async def test_a_stream_of_a_response_keeps_its_events_and_their_names(gateway: 
     assert used(gateway) == ("response", 7, 9, 0)
 
 
+async def test_a_response_that_the_length_ended_is_incomplete_whatever_its_server_calls_it(
+    gateway: Gateway,
+) -> None:
+    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16}
+    body = {"id": "resp_x", "status": "incomplete", "usage": usage}
+    server = Server(
+        event(type="response.output_text.delta", sequence_number=0, delta="a")
+        + event(type="response.completed", sequence_number=1, response=body)
+    )
+    answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+    name, payload = answer.named_events[-1]
+    assert name == payload["type"] == "response.incomplete"
+    assert payload["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert payload["response"]["usage"] == usage
+    assert used(gateway) == ("response", 7, 9, 0)
+
+
 async def test_a_response_that_breaks_off_is_charged_by_its_deltas(gateway: Gateway) -> None:
+    head = {"id": "resp_x", "status": "in_progress", "error": None, "usage": None}
+    begun = event(type="response.created", sequence_number=0, response=head)
     delta = event(type="response.output_text.delta", delta="a")
-    for end in (b"", event(type="error", message="out of memory"), b"data: {\n\n"):
+    failure = {"code": "server_error", "message": "out of memory"}
+    for end in (
+        b"",
+        event(type="error", message="out of memory"),
+        event(type="response.failed", response=head | {"status": "failed", "error": failure}),
+        b"data: {\n\n",
+    ):
         gateway.recorder.events.clear()
-        answer = await served(
-            gateway, Server(delta * 4 + end), "CreateResponse", {"input": "Hi", "stream": True}
-        )
-        name, payload = answer.named_events[-1]
+        server = Server(begun + delta * 4 + end)
+        answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+        (name, payload), (last_name, last) = answer.named_events[-2:]
         assert name == "error"
         assert payload["error"]["type"] == "server_error"
-        assert "out of memory" not in payload["message"]
+        assert last_name == "response.failed"
+        assert last["response"]["id"] == answer.named_events[0][1]["response"]["id"]
+        assert last["response"]["error"]["code"] == "server_error"
+        assert b"out of memory" not in answer.body
         (recorded,) = gateway.recorder.events
         assert recorded.status is UsageStatus.FAILED
         assert recorded.completion_tokens == 4
         assert recorded.prompt_tokens > 0
+
+
+async def test_a_response_without_a_beginning_fails_with_an_error_alone(gateway: Gateway) -> None:
+    for first in (event(type="response.output_text.delta", delta="a"), event(type="x.delta")):
+        answer = await served(
+            gateway, Server(first), "CreateResponse", {"input": "Hi", "stream": True}
+        )
+        assert [name for name, _ in answer.named_events][1:] == ["error"]
+
+
+async def test_an_answer_whose_last_tokens_the_budget_had_not_is_told_whole(
+    gateway: Gateway,
+) -> None:
+    gateway.leases.limit = gateway.leases.left = 400
+    usage = {"input_tokens": 7, "output_tokens": 600, "total_tokens": 607}
+    server = Server(
+        event(type="response.output_text.delta", sequence_number=0, delta="many at once")
+        + event(type="response.completed", sequence_number=1, response={"usage": usage})
+    )
+    answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+    assert [name for name, _ in answer.named_events][1:] == ["response.completed"]
+    assert used(gateway) == ("response", 7, 600, 0)
 
 
 BODIES: dict[str, dict[str, Any]] = {

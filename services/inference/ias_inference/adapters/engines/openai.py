@@ -118,6 +118,7 @@ class OpenAIEngine:
                         yield batch
                         batch = []
                     chunk = rewriter.rewrite(payload)
+                    job.ended = not rewriter.open
                     if chunk is not None:
                         batch.append(chunk)
                 if batch:
