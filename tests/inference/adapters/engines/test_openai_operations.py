@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from inference_support import Gateway, HttpAnswer, a_caller, an_upstream
 
+from ias_inference.domain import engines
 from ias_inference.domain.models import EngineKind
 from ias_inference.domain.usage import UsageStatus
 
@@ -23,7 +24,8 @@ class Server:
         self.path = request.path
         self.asked = await request.json()
         if isinstance(self.answer, bytes):
-            return web.Response(body=self.answer, content_type="text/event-stream")
+            kind = "text/event-stream"
+            return web.Response(body=self.answer, content_type=kind, status=self.status)
         return web.json_response(self.answer, status=self.status)
 
 
@@ -277,12 +279,60 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+NO_PATH: list[tuple[int, Any]] = [
+    (404, {"detail": "Not Found"}),
+    (404, {"error": {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}}),
+    (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),
+    (404, {"error": {"message": "Invalid URL (POST /v1/x)", "param": None, "code": None}}),
+    (404, b"404 page not found"),
+    (404, b""),
+    (405, {"detail": "Method Not Allowed"}),
+    (501, {"error": {"message": "This server does not support it", "code": 501}}),
+]
+NO_MODEL: list[Any] = [
+    # OpenAI, vLLM new and old, Ollama
+    {"error": {"message": "Ask for another.", "param": None, "code": "model_not_found"}},
+    {"error": {"message": "The model `inner` does not exist.", "param": "model", "code": 404}},
+    {"object": "error", "message": "The model `inner` does not exist.", "code": 404},
+    {"error": {"message": 'model "inner" not found, try pulling it first', "code": None}},
+]
+
+
 @pytest.mark.parametrize("method", BODIES)
-async def test_a_server_that_lacks_an_operation_is_said_to(gateway: Gateway, method: str) -> None:
-    answer = await served(gateway, Server({"detail": "Not Found"}, 404), method, BODIES[method])
+@pytest.mark.parametrize(("status", "said"), NO_PATH)
+async def test_a_server_that_lacks_an_operation_is_said_to(
+    gateway: Gateway, method: str, status: int, said: Any
+) -> None:
+    answer = await served(gateway, Server(said, status), method, BODIES[method])
     assert answer.status == 400
-    assert "'up' does not support" in answer.error["message"]
     assert answer.error["param"] == "model"
+    operation = gateway.recorder.events[0].operation if gateway.recorder.events else method.lower()
+    feature = engines.Operation(operation).feature
+    assert answer.error["message"] == f"The model 'up' does not support {feature}."
+
+
+@pytest.mark.parametrize("method", [*BODIES, "CreateChatCompletion"])
+@pytest.mark.parametrize("said", NO_MODEL)
+async def test_a_server_that_is_registered_with_a_name_it_does_not_know_is_a_503(
+    gateway: Gateway, method: str, said: Any
+) -> None:
+    body = BODIES.get(method, {"messages": [{"role": "user", "content": "Hi"}]})
+    answer = await served(gateway, Server(said, 404), method, body)
+    assert answer.status == 503
+    assert answer.error["code"] == "service_unavailable"
+    assert "name it is registered" in answer.error["message"]
+    assert "'up'" in answer.error["message"]
+    assert "inner" not in answer.error["message"]
+
+
+@pytest.mark.parametrize(("status", "said"), NO_PATH[:-1])
+async def test_a_chat_model_without_chats_was_registered_with_a_wrong_url(
+    gateway: Gateway, status: int, said: Any
+) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    answer = await served(gateway, Server(said, status), "CreateChatCompletion", body)
+    assert answer.status == 503
+    assert "registered URL" in answer.error["message"]
 
 
 @pytest.mark.parametrize("method", BODIES)

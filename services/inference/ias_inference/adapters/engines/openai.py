@@ -14,11 +14,12 @@ from msgspec import DecodeError, Raw
 
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_events import EventRewriter
+from ias_inference.adapters.engines.openai_refusals import meaning
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines, Rewriter
 from ias_inference.adapters.engines.openai_upstream import Upstream
 from ias_inference.adapters.http1 import Client, Connection, Endpoint, HttpError, Stalled
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
-from ias_inference.domain.errors import EngineFailed, EngineRefused, Unsupported
+from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
 
@@ -31,10 +32,6 @@ _DRAIN_S = 1.0
 """For the end of the HTTP body after `[DONE]`; then the connection is not reused."""
 _ERROR_S = 5.0
 """For the body of an answer that is an error."""
-_OURS_TO_FIX = frozenset({401, 403, 407})
-"""Refusals that are about the registration, not about the client's request."""
-_ABSENT = frozenset({404, 405, 501})
-"""What servers answer where they lack an operation."""
 
 
 class OpenAIEngine:
@@ -294,10 +291,4 @@ async def _refuse(response: Connection, job: Job) -> None:
                 body += data
     except (HttpError, TimeoutError):
         response.close()
-    message, field = openai_json.error_message(body[:_MAX_ERROR_BYTES])
-    lacks = status in _ABSENT and "does not exist" not in message  # that would be the model
-    if lacks and job.request.operation is not Operation.CHAT:
-        raise Unsupported(job.model.name, job.request.operation.feature)
-    if 400 <= status < 500 and status not in _OURS_TO_FIX:
-        raise EngineRefused(job.model.name, status, message, field)
-    raise EngineFailed(job.model.name, f"answered with status {status}", message)
+    raise meaning(job, status, body[:_MAX_ERROR_BYTES])
