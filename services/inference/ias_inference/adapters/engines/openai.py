@@ -5,6 +5,7 @@ fields, with the registered key.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_events import EventRewriter
 from ias_inference.adapters.engines.openai_refusals import meaning
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines, Rewriter
-from ias_inference.adapters.engines.openai_upstream import Upstream
+from ias_inference.adapters.engines.openai_upstream import Load, Upstream
 from ias_inference.adapters.http1 import Client, Connection, Endpoint, HttpError, Stalled
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import EngineFailed
@@ -39,6 +40,7 @@ class OpenAIEngine:
 
     def __init__(self) -> None:
         self._upstreams: dict[tuple[str, str], Upstream] = {}
+        self._loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
         self._http = Client()
 
     async def __aenter__(self) -> Self:
@@ -84,6 +86,11 @@ class OpenAIEngine:
             return Estimate(sum(sizes), exact=True, largest_prompt=max(sizes))
         ratio = self._upstream(model, model.backend).ratio
         return Estimate(ratio.at_most(request.size_bytes, _parts(request)))
+
+    def in_flight(self, model: str, backend: Backend) -> int:
+        """See BackendEngine.in_flight."""
+        load = self._loads.get((model, backend.url))
+        return 0 if load is None else load.in_flight
 
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
@@ -139,18 +146,23 @@ class OpenAIEngine:
         key = (model.name, backend.url)
         known = self._upstreams.get(key)
         if known is None or known.model is not model:
-            known = self._upstreams[key] = Upstream(model, backend, known)
+            load = self._loads[model.real_name, backend.url]
+            known = self._upstreams[key] = Upstream(model, backend, load, known)
             if backend is not model.backend:
                 # All backends serve one model: what one teaches of its tokens holds for all.
                 known.ratio = self._upstream(model, model.backend).ratio
         return known
 
     async def _post(self, upstream: Upstream, job: Job, body: bytes) -> Connection:
+        upstream.load.in_flight += 1
         try:
             endpoint = upstream.endpoints[job.request.operation]
             return await self._http.post(endpoint, body, FIRST_BYTE_S)
-        except HttpError as error:
-            raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
+        except BaseException as error:
+            upstream.load.in_flight -= 1
+            if isinstance(error, HttpError):
+                raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
+            raise
 
     async def _open_stream(self, upstream: Upstream, job: Job) -> Connection:
         options = {"include_usage": True}
@@ -176,6 +188,7 @@ class OpenAIEngine:
         return response
 
     def _release(self, upstream: Upstream, job: Job, response: Connection) -> None:
+        upstream.load.in_flight -= 1
         self._http.release(upstream.endpoints[job.request.operation], response)
 
     def _learn(self, upstream: Upstream, job: Job) -> None:
