@@ -77,7 +77,10 @@ MaxOutputOption = Annotated[
 DefaultOutputOption = Annotated[
     int | None,
     typer.Option(
-        min=0, max=_MOST, help="Tokens of an answer when the request doesn't say; 0: the most."
+        min=0,
+        max=_MOST,
+        help="Tokens of an answer when the request doesn't say; 0: the most."
+        " Text completions have 16 then, as with OpenAI.",
     ),
 ]
 DefaultsOption = Annotated[

@@ -46,5 +46,12 @@ def test_every_option_is_explained(cli):
         assert all(option.help for option in command.params), path
 
 
+@pytest.mark.parametrize("verb", ["add", "update"])
+def test_the_default_length_is_said_not_to_be_for_text_completions(verb):
+    options = ROOT.commands["model"].commands[verb].params
+    (told,) = [one.help for one in options if one.name == "default_max_output_tokens"]
+    assert "Text completions have 16" in told
+
+
 def test_the_version_is_shown(cli):
     assert cli.ok("--version").startswith("ias-admin ")

@@ -77,6 +77,37 @@ async def test_a_response_that_fails_in_mid_stream_raises(stack):
                 pass
 
 
+async def test_a_response_that_the_budget_ends_says_so_and_is_charged(stack):
+    team = stack.new_team()
+    stack.admin("budget", "set", "--org", team.org, "--tokens", "300")
+    ask = {"model": stack.model, "input": "[mock tokens=500]", "stream": True}
+    async with httpx.AsyncClient(base_url=stack.url) as http:
+        bearer = {"authorization": f"Bearer {team.key}"}
+        answer = await http.post("/v1/responses", json=ask, headers=bearer)
+    assert answer.status_code == 200
+    ends = [line for line in answer.text.splitlines() if line.startswith("event: ")][-3:]
+    assert ends == ["event: response.output_text.delta", "event: error", "event: response.failed"]
+    assert await stack.spent(team) == 300
+
+    stack.admin("budget", "set", "--org", team.org, "--tokens", "600")
+
+    async def read() -> list[str]:
+        async with stack.openai(team.key) as client:
+            stream = await client.responses.create(**ask)
+            return [event.type async for event in stream]
+
+    await stack.eventually(lambda: fails_in_mid_stream(read), AssertionError, seconds=5)
+    assert await stack.spent(team) == 600
+
+
+async def fails_in_mid_stream(read) -> None:
+    """The official client raises, and tells the reason, once the stream has begun."""
+    with pytest.raises(openai.APIError) as caught:
+        await read()
+    assert not isinstance(caught.value, openai.RateLimitError)
+    assert caught.value.code == "insufficient_quota"
+
+
 async def test_tools_are_called_and_json_fits_its_schema(stack):
     function = {"name": "get_weather", "parameters": SCHEMA}
     async with stack.openai() as client:

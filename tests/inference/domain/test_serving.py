@@ -249,6 +249,14 @@ async def test_a_stream_is_cut_off_at_the_last_token_of_the_budget(budget: int) 
     assert bench.leases.left == 0
 
 
+async def test_an_answer_that_ends_with_the_budget_s_last_token_is_not_cut_off() -> None:
+    engine = ScriptedEngine(tokens=300)
+    engine.at[300] = lambda: setattr(engine.jobs[0], "ended", True)
+    bench = Bench(engine, PROMPT + 300)
+    assert (await read(bench.stream()))[-1] == b"end"
+    bench.assert_ended(UsageStatus.COMPLETED, 300)
+
+
 async def test_a_cut_off_ends_every_answer() -> None:
     bench = Bench(ScriptedEngine(tokens=1000), PROMPT + 4 * 256)
     chunks: list[bytes] = []

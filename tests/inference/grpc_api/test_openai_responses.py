@@ -99,25 +99,57 @@ async def test_json_by_a_schema(gateway: Gateway) -> None:
     assert answer["text"] == form
 
 
-async def test_a_failure_in_mid_stream_is_an_event_that_clients_raise(gateway: Gateway) -> None:
+async def test_a_failure_in_mid_stream_ends_as_openai_s_do(gateway: Gateway) -> None:
     gateway.mock("mock:?tokens=20&fail_after=5")
-    answer = await gateway.post("CreateResponse", ASK | {"stream": True})
-    name, payload = answer.named_events[-1]
-    assert name == payload["type"] == "error"
-    assert payload["error"]["type"] == "server_error"
-    assert payload["code"] == "service_unavailable"
-    assert payload["sequence_number"] == len(answer.named_events) - 1
+    events = (await gateway.post("CreateResponse", ASK | {"stream": True})).named_events
+    assert [payload["sequence_number"] for _, payload in events] == list(range(len(events)))
+    (name, error), (last_name, last) = events[-2:]
+    assert name == error["type"] == "error"
+    assert error["error"]["type"] == "server_error"
+    assert error["code"] == "service_unavailable"
+    assert last_name == last["type"] == "response.failed"
+    response, begun = last["response"], events[0][1]["response"]
+    assert response["error"] == {"code": "server_error", "message": error["message"]}
+    changed = {"status": "failed", "error": response["error"]}
+    assert response == begun | changed, "the response that was begun, and nothing else"
     assert (await gateway.recorder.next_event()).completion_tokens == 5
 
 
-async def test_a_budget_that_runs_out_in_mid_stream_is_told() -> None:
+async def test_a_budget_that_runs_out_in_mid_stream_is_told_and_charged() -> None:
     async with a_gateway(FakeLeases(300)) as gateway:
         gateway.mock("mock:?tokens=500")
         answer = await gateway.post("CreateResponse", ASK | {"stream": True})
-        assert answer.named_events[-1][1]["code"] == "insufficient_quota"
+        events = answer.named_events
+        (name, error), (last_name, last) = events[-2:]
+        assert (name, last_name) == ("error", "response.failed")
+        assert error["code"] == error["error"]["type"] == "insufficient_quota"
+        assert last["response"]["status"] == "failed"
+        assert last["response"]["error"]["code"] == "insufficient_quota"
+        assert "organization" in last["response"]["error"]["message"]
         event = await gateway.recorder.next_event()
         assert event.status is UsageStatus.CUT_OFF
         assert event.total_tokens == 300
+        deltas = [name for name, _ in events if name == "response.output_text.delta"]
+        assert len(deltas) == event.completion_tokens
+
+
+@pytest.mark.parametrize(
+    ("asked", "budget"), [({"max_output_tokens": 9}, None), ({}, None), ({}, 300)]
+)
+async def test_whatever_bounds_a_whole_answer_it_is_incomplete_for_its_length(
+    asked: dict[str, Any], budget: int | None
+) -> None:
+    async with a_gateway(FakeLeases(budget)) as gateway:
+        gateway.mock("mock:?tokens=500", max_output_tokens=400 if budget else 20)
+        answer = await gateway.post("CreateResponse", ASK | asked)
+        assert answer.json["status"] == "incomplete"
+        assert answer.json["incomplete_details"] == {"reason": "max_output_tokens"}
+        if budget is None:
+            streamed = await gateway.post("CreateResponse", ASK | asked | {"stream": True})
+            name, last = streamed.named_events[-1]
+            assert name == "response.incomplete"
+            assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+            assert last["response"]["usage"] == answer.json["usage"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from aiohttp import web
 from google.protobuf import empty_pb2
-from ias.inference.v1 import catalog_pb2, chat_pb2, openai_pb2
+from ias.inference.v1 import catalog_pb2, chat_pb2, completions_pb2, openai_pb2
 from ias_testing import signed
 from inference_support import Gateway, HttpAnswer, a_caller, an_upstream
 
@@ -177,6 +177,25 @@ async def test_the_default_length_is_not_the_longest(gateway: Gateway) -> None:
     assert await tokens() == 5
     assert await tokens(max_tokens=20) == 20
     assert await tokens(max_tokens=70) == 50
+
+
+async def test_the_default_length_is_for_all_but_text_completions(gateway: Gateway) -> None:
+    gateway.put(mock(max_output_tokens=50, default_max_output_tokens=30))
+    caller, text = a_caller("real"), "[mock tokens=99]"
+    chat = {"model": "real", "messages": [{"role": "user", "content": text}]}
+    await gateway.chat_completion(chat, caller=caller)
+    await gateway.post("CreateResponse", {"model": "real", "input": text}, caller=caller)
+    typed = chat_pb2.ChatRequest(model="real", messages=[{"role": 2, "content": text}])
+    await gateway.typed.Chat(typed, metadata=signed(caller))
+    assert [event.completion_tokens for event in gateway.recorder.events] == [30, 30, 30]
+
+    gateway.recorder.events.clear()
+    completion = {"model": "real", "prompt": text}
+    await gateway.post("CreateCompletion", completion, caller=caller)
+    asked = completions_pb2.CompleteRequest(model="real", text=text)
+    await gateway.completions.Complete(asked, metadata=signed(caller))
+    await gateway.post("CreateCompletion", completion | {"max_tokens": 40}, caller=caller)
+    assert [event.completion_tokens for event in gateway.recorder.events] == [16, 16, 40]
 
 
 async def test_template_arguments_need_the_registrations_leave(gateway: Gateway) -> None:

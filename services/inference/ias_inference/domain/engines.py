@@ -136,6 +136,8 @@ class Job:
     Set when they are drawn."""
     prepared: object | None = None
     """What `Engine.prepare` left in the estimate."""
+    ended: bool = False
+    """Set by the engine when its stream has told the end of every answer: nothing to cut off."""
 
     @property
     def room(self) -> int:

@@ -79,7 +79,7 @@ class Model:
     """Tokens that prompt and answer may have together; 0 for unknown."""
     max_output_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS
     default_max_output_tokens: int = 0
-    """When the request doesn't say; 0 for max_output_tokens."""
+    """When the request doesn't say; 0 for max_output_tokens. Text completions always say: 16."""
     default_parameters: Mapping[str, object] = field(default_factory=dict)
     """Sampling fields for requests that have none of their own."""
     organization_ids: tuple[str, ...] = ()

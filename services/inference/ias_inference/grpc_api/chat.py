@@ -10,7 +10,8 @@ from ias.inference.v1 import chat_pb2 as pb
 from ias_inference.domain.engines import Operation, Request, Turn
 from ias_inference.domain.errors import InvalidRequest
 from ias_inference.domain.serving import Serving
-from ias_inference.grpc_api import openai_bounds, typed
+from ias_inference.grpc_api import openai_bounds, openai_sampling, typed
+from ias_inference.grpc_api.openai_chat import MAX_TOOLS_BYTES
 from ias_inference.grpc_api.openai_sampling import MAX_SCHEMA_BYTES, ResponseFormat
 from ias_runtime.fields import to_timestamp
 from ias_runtime.rpc import Call
@@ -127,7 +128,7 @@ def _to_request(request: pb.ChatRequest | pb.StreamChatRequest, call: Call) -> R
         form = typed.converted(ResponseFormat, field, told)
         if form.type == "json_schema" and form.json_schema is None:
             raise InvalidRequest(field, f"{field}: 'json_schema' is missing")
-        openai_bounds.check_schema(field, form.json_schema)
+        openai_sampling.check_form(field, form)
         body["response_format"] = told
     if given.top_logprobs:
         _check_top_logprobs(given)
@@ -180,7 +181,11 @@ def _tools(given: pb.ChatParameters) -> dict[str, object]:
     """The fields about tools, if there are any. Raises InvalidRequest."""
     if len(given.tools) > _MAX_TOOLS:
         raise InvalidRequest("parameters.tools", f"parameters.tools: at most {_MAX_TOOLS}")
+    if sum(len(tool.parameters_json) for tool in given.tools) > MAX_TOOLS_BYTES:
+        told = f"parameters.tools: at most {MAX_TOOLS_BYTES} characters of JSON schemas"
+        raise InvalidRequest("parameters.tools", told)
     tools: list[object] = []
+    schemas: list[tuple[str, object]] = []
     for index, tool in enumerate(given.tools):
         field = f"parameters.tools[{index}]"
         if not 1 <= len(tool.name) <= 64:
@@ -192,8 +197,9 @@ def _tools(given: pb.ChatParameters) -> dict[str, object]:
             field += ".parameters_json"
             schema = typed.json_of(field, tool.parameters_json, MAX_SCHEMA_BYTES)
             function["parameters"] = typed.converted(dict[str, object], field, schema)
-            openai_bounds.check_schema(field, schema)
+            schemas.append((field, schema))
         tools.append({"type": "function", "function": function})
+    openai_bounds.check_schemas(schemas)
     body: dict[str, object] = {"tools": tools} if tools else {}
     choice = given.tool_choice
     if choice in _CHOICES:

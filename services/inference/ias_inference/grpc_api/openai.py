@@ -117,21 +117,25 @@ class OpenAI:
 
         Raises what happens before the first; what happens later becomes the last event.
         """
-        sent = 0
+        sent, begun = 0, b""
         operation = parsed.operation
         try:
             async with aclosing(
                 self._serving.stream(call.verified, call.request_id, parsed)
             ) as batches:
                 async for batch in batches:
-                    content_type = EVENTS if sent else await self._head(call, started, EVENTS)
+                    if sent:
+                        content_type = EVENTS
+                    else:
+                        content_type, begun = await self._head(call, started, EVENTS), batch[0]
                     sent += len(batch)
                     data = openai_events.joined(operation, batch)
                     await call.write(HttpBody(content_type=content_type, data=data))
         except Exception as error:
             if not sent:
                 raise
-            failure = openai_events.failed(operation, _explained(error, call).body, sent)
+            told = _explained(error, call).body
+            failure = openai_events.failed(operation, told, sent, begun)
             return HttpBody(content_type=EVENTS, data=failure)
         return HttpBody(content_type=EVENTS, data=openai_events.end(operation))
 

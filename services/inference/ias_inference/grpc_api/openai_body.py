@@ -60,8 +60,18 @@ ENVELOPE = frozenset(get_type_hints(Streamed))
 class Reader(Generic[B]):
     """Reads bodies of one operation. Made once."""
 
-    def __init__(self, body: type[B], withheld: frozenset[str] = ENVELOPE) -> None:
-        """Of `body`, an engine gets all fields but those withheld."""
+    def __init__(
+        self,
+        body: type[B],
+        withheld: frozenset[str] = ENVELOPE,
+        most_bytes: Mapping[str, int] | None = None,
+    ) -> None:
+        """Of `body`, an engine gets all fields but those withheld.
+
+        `most_bytes` bounds fields before anything looks into them.
+        """
+        self._most_bytes = dict(most_bytes or {})
+        self._bounded = frozenset(self._most_bytes)
         self._known = frozenset(get_type_hints(body))
         self._forwarded = self._known - withheld
         self._decode = msgspec.json.Decoder(body).decode
@@ -76,6 +86,8 @@ class Reader(Generic[B]):
         if not fields.keys() <= self._known:
             name = next(name for name in fields if name not in self._known)[:200]
             raise InvalidRequest(name, f"Unrecognized request argument supplied: {name}")
+        if not self._bounded.isdisjoint(fields):
+            self._check_lengths(fields)
         try:
             body = self._decode(data)
         except msgspec.ValidationError as error:
@@ -88,6 +100,12 @@ class Reader(Generic[B]):
             raise _malformed("it is not UTF-8") from None
         _check_whole(data, fields)
         return body, fields
+
+    def _check_lengths(self, fields: Mapping[str, Raw]) -> None:
+        for name in self._bounded & fields.keys():
+            if length(fields[name]) > self._most_bytes[name]:
+                most = self._most_bytes[name]
+                raise InvalidRequest(name, f"'{name}' has more than {most} bytes.")
 
     def forward(self, fields: Mapping[str, Raw]) -> dict[str, object]:
         """What an engine gets, as it came."""

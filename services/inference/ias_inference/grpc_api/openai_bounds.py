@@ -1,42 +1,51 @@
-"""Bounds for what an engine compiles before it answers: JSON schemas and regular expressions.
+"""Bounds for the JSON schemas that an engine compiles before it answers.
 
-An engine turns them into automata whose size, and the time that takes, can grow exponentially with
-the input. What is refused here is what no real request needs.
+An engine turns them into automata whose size, and the time that takes, can grow much faster than
+the input. What is refused here is what no real request needs; finding it takes milliseconds, and
+no longer for what is refused than for what is taken. Bytes are bounded before (openai_body.Reader).
 """
 
 import json
-import re
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 from ias_inference.domain.errors import InvalidRequest
+from ias_inference.grpc_api import openai_references
+from ias_inference.grpc_api.openai_regex import check_regex
 
 MAX_DEPTH = 32
 """Levels of a JSON schema, or of a tool's parameters."""
-MAX_REGEX = 1000
-"""Characters of a regular expression."""
-MAX_REPEATED = 10_000
-"""What the counted repetitions of an expression, multiplied where they nest, may make of it."""
-
-_TOO_MANY = f"more than {MAX_REPEATED} repetitions"
-_COUNTED = re.compile(r"([0-9]+)(,?)([0-9]*)\}")
+MAX_VALUES = 30_000
+"""JSON values in a schema, or in those of all tools together."""
+MAX_PATTERNS = 8192
+"""Characters of all patterns in them."""
+MAX_REFERENCES = 2000
+"""Times that they say `$ref`."""
+MAX_COUNTED = 64
+"""Properties of the objects whose number is bounded (`minProperties`, `maxProperties`): what has
+been said and what may follow is a state for each pair. xgrammar takes 0.1 s for 64 properties, and
+minutes for 200.
+"""
+_COUNTS = ("minProperties", "maxProperties")
 
 
 def check_schema(field: str, schema: object) -> None:
-    """Bounds depth and patterns of a JSON schema. Raises InvalidRequest."""
-    level = [schema]
-    for _ in range(MAX_DEPTH * 2):  # a schema alternates between keyword and subschema
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, dict):
-                _check_patterns(field, value)
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
-        if not below:
-            return
-        level = below
-    raise InvalidRequest(field, f"'{field}' is nested more than {MAX_DEPTH} levels deep.")
+    """Bounds a JSON schema. Raises InvalidRequest."""
+    check_schemas([(field, schema)])
+
+
+def check_schemas(named: Iterable[tuple[str, object]]) -> None:
+    """Bounds several, by the fields they come in, each and together. Raises InvalidRequest."""
+    spent = _Spent()
+    for field, schema in named:
+        referring: list[dict[str, object]] = []
+        for value in _objects(field, schema, spent):
+            spent.take_patterns(field, value)
+            spent.take_counted(field, value)
+            if isinstance(value.get("$ref"), str):
+                spent.take_reference(field)
+                referring.append(value)
+        if referring:
+            openai_references.check(field, schema, referring)
 
 
 def check_schema_text(field: str, text: str) -> None:
@@ -48,150 +57,62 @@ def check_schema_text(field: str, text: str) -> None:
     check_schema(field, schema)
 
 
-def check_regex(field: str, pattern: str | None) -> None:
-    """Bounds a regular expression; None is none. Raises InvalidRequest."""
-    if pattern is None:
-        return
-    if len(pattern) > MAX_REGEX:
-        raise InvalidRequest(field, f"'{field}' has more than {MAX_REGEX} characters.")
-    try:
-        _Scan(pattern).run()
-    except ValueError as error:
-        raise InvalidRequest(field, f"Invalid regular expression in '{field}': {error}.") from None
+def check_size(field: str, value: object) -> None:
+    """Bounds depth and number of JSON values that are no schema. Raises InvalidRequest."""
+    for _ in _objects(field, value, _Spent()):
+        pass
 
 
-def _check_patterns(field: str, schema: dict[str, Any]) -> None:
-    pattern, patterns = schema.get("pattern"), schema.get("patternProperties")
-    if isinstance(pattern, str):
-        check_regex(field, pattern)
-    if isinstance(patterns, dict):
-        for name in patterns:
-            check_regex(field, name)
+class _Spent:
+    """What the schemas of a field have used of the bounds."""
+
+    def __init__(self) -> None:
+        self.values = self._patterns = self._references = self._counted = 0
+
+    def take_patterns(self, field: str, schema: dict[str, object]) -> None:
+        """Takes the patterns that an object has. Raises InvalidRequest."""
+        patterns = [pattern] if isinstance(pattern := schema.get("pattern"), str) else []
+        if isinstance(named := schema.get("patternProperties"), dict):
+            patterns += named
+        for pattern in patterns:
+            self._patterns += len(pattern)
+            if self._patterns > MAX_PATTERNS:
+                told = f"more than {MAX_PATTERNS} characters of patterns"
+                raise InvalidRequest(field, f"'{field}' has {told}.")
+            check_regex(field, pattern)
+
+    def take_reference(self, field: str) -> None:
+        """Takes one reference. Raises InvalidRequest."""
+        self._references += 1
+        if self._references > MAX_REFERENCES:
+            raise InvalidRequest(field, f"'{field}' has more than {MAX_REFERENCES} times '$ref'.")
+
+    def take_counted(self, field: str, schema: dict[str, object]) -> None:
+        """Takes the properties of an object that counts them. Raises InvalidRequest."""
+        if not any(name in schema for name in _COUNTS):
+            return
+        if isinstance(named := schema.get("properties"), dict):
+            self._counted += len(named)
+        if self._counted > MAX_COUNTED:
+            told = f"names more than {MAX_COUNTED} properties of objects with 'minProperties'"
+            raise InvalidRequest(field, f"'{field}' {told} or 'maxProperties'.")
 
 
-@dataclass(slots=True)
-class _Atom:
-    """One thing that may be repeated."""
-
-    size: int
-    loops: bool = False
-    """Whether it can match the same text in endlessly many ways when it is repeated."""
-    fixed: bool = True
-    """Whether it must be there."""
-
-
-class _Group(_Atom):
-    """An open group, and what the branch that is being read has so far."""
-
-    branch_loops = False
-    branch_fixed = False
-
-    def add(self, atom: _Atom) -> None:
-        """Takes an atom into the branch. Raises ValueError when the group grows too large."""
-        self.size += atom.size
-        if self.size > MAX_REPEATED:
-            raise ValueError(_TOO_MANY)
-        self.branch_loops |= atom.loops
-        self.branch_fixed |= atom.fixed
-
-    def end_branch(self) -> None:
-        """At a `|`, or at the end."""
-        self.loops |= self.branch_loops and not self.branch_fixed
-        self.branch_loops = self.branch_fixed = False
-
-
-class _Scan:
-    """Reads an expression once."""
-
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._at = 0
-        self._groups = [_Group(0)]
-        self._atom: _Atom | None = None
-
-    def run(self) -> None:
-        """Raises ValueError, saying what is wrong."""
-        while self._at < len(self._pattern):
-            character = self._pattern[self._at]
-            self._at += 1
-            if character in "*+":
-                self._loop()
-            elif character == "?":
-                self._repeated().fixed = False
-            elif character != "{" or not self._count():
-                self._close_atom()
-                self._read(character)
-        self._close_atom()
-        if len(self._groups) > 1:
-            raise ValueError("a ')' is missing")
-
-    def _read(self, character: str) -> None:
-        if character == "(":
-            self._open_group()
-        elif character == ")":
-            if len(self._groups) == 1:
-                raise ValueError("a ')' too many")
-            self._groups[-1].end_branch()
-            self._atom = self._groups.pop()
-        elif character == "|":
-            self._groups[-1].end_branch()
-        else:
-            self._skip(character)
-            self._atom = _Atom(1)
-
-    def _open_group(self) -> None:
-        rest = self._pattern[self._at : self._at + 3]
-        if rest.startswith("?"):
-            if not rest.startswith("?:"):
-                raise ValueError("no look-around, no named groups, no flags")
-            self._at += 2
-        self._groups.append(_Group(0))
-
-    def _skip(self, character: str) -> None:
-        pattern = self._pattern
-        if character == "\\":
-            if self._at == len(pattern):
-                raise ValueError("it ends with a '\\'")
-            if pattern[self._at] in "123456789":
-                raise ValueError("no back references")
-            self._at += 1
-        elif character == "[":
-            end = self._at + (pattern[self._at : self._at + 1] == "^") + 1
-            while end < len(pattern) and pattern[end] != "]":
-                end += 1 + (pattern[end] == "\\")
-            if end >= len(pattern):
-                raise ValueError("a ']' is missing")
-            self._at = end + 1
-
-    def _repeated(self) -> _Atom:
-        if self._atom is None:
-            raise ValueError("nothing to repeat")
-        return self._atom
-
-    def _loop(self) -> None:
-        atom = self._repeated()
-        if atom.loops:
-            raise ValueError("no endless repetition of an endless repetition")
-        self._atom = _Atom(atom.size, loops=True, fixed=False)
-
-    def _count(self) -> bool:
-        """Takes `{n}`, `{n,}` or `{n,m}`. False when what stands there is none of them."""
-        found = _COUNTED.match(self._pattern, self._at)
-        if found is None:
-            return False
-        self._at = found.end()
-        least, comma, most = found.groups()
-        if max(len(least), len(most)) > 6:
-            raise ValueError(_TOO_MANY)
-        if comma and not most:
-            self._loop()
-        atom = self._repeated()
-        atom.size *= int(most or least)
-        if atom.size > MAX_REPEATED:
-            raise ValueError(_TOO_MANY)
-        return True
-
-    def _close_atom(self) -> None:
-        if self._atom is not None:
-            self._groups[-1].add(self._atom)
-            self._atom = None
+def _objects(field: str, value: object, spent: _Spent) -> Iterable[dict[str, object]]:
+    """All JSON objects in a value, level by level. Raises InvalidRequest."""
+    level = [value]
+    for _ in range(MAX_DEPTH * 2):  # a schema alternates between keyword and subschema
+        spent.values += len(level)
+        if spent.values > MAX_VALUES:
+            raise InvalidRequest(field, f"'{field}' has more than {MAX_VALUES} JSON values.")
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                yield one
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        if not below:
+            return
+        level = below
+    raise InvalidRequest(field, f"'{field}' is nested more than {MAX_DEPTH} levels deep.")

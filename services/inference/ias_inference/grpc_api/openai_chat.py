@@ -1,8 +1,9 @@
 """The body of POST /v1/chat/completions."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from ias_inference.domain.engines import Operation, Request, Turn
 from ias_inference.domain.errors import InvalidRequest
@@ -12,7 +13,6 @@ from ias_inference.grpc_api.openai_body import (
     Label,
     Reader,
     include_usage,
-    length,
 )
 from ias_inference.grpc_api.openai_messages import Message, media_field, text_of
 
@@ -65,21 +65,29 @@ _OPEN = frozenset(
     }
 )  # fmt: skip
 """Fields that nothing but the engine looks into."""
-_reader = Reader(Body)
+_reader = Reader(
+    Body,
+    most_bytes={
+        **openai_sampling.MOST_BYTES,
+        "tools": MAX_TOOLS_BYTES,
+        "functions": MAX_TOOLS_BYTES,
+        "tool_choice": openai_sampling.MAX_SCHEMA_BYTES,
+        "function_call": openai_sampling.MAX_SCHEMA_BYTES,
+        "chat_template_kwargs": MAX_TEMPLATE_BYTES,
+    },
+)
 
 
 def parse(data: bytes, content_type: str) -> Request:
     """The request. Raises InvalidRequest."""
     body, fields = _reader.read(data, content_type)
-    openai_sampling.check(body, fields)
+    openai_sampling.check(body)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
     if body.tools or body.functions:
-        _check_tools(body, fields)
-    if "chat_template_kwargs" in fields:
-        _check_length("chat_template_kwargs", fields, MAX_TEMPLATE_BYTES)
+        openai_bounds.check_schemas(_parameters(body))
     for name in _OPEN & fields.keys():
-        openai_bounds.check_schema(name, getattr(body, name))
+        openai_bounds.check_size(name, getattr(body, name))
     return Request(
         operation=Operation.CHAT,
         model=body.model,
@@ -97,17 +105,9 @@ def parse(data: bytes, content_type: str) -> Request:
     )
 
 
-def _check_tools(body: Body, fields: dict[str, Raw]) -> None:
-    for name in ("tools", "functions"):
-        if name in fields:
-            _check_length(name, fields, MAX_TOOLS_BYTES)
+def _parameters(body: Body) -> Iterator[tuple[str, object]]:
+    """The schemas of what may be called, each with the path of its field."""
     for i, tool in enumerate(body.tools or ()):
-        field = f"tools[{i}].function.parameters"
-        openai_bounds.check_schema(field, tool.function.parameters)
+        yield f"tools[{i}].function.parameters", tool.function.parameters
     for i, function in enumerate(body.functions or ()):
-        openai_bounds.check_schema(f"functions[{i}].parameters", function.parameters)
-
-
-def _check_length(name: str, fields: dict[str, Raw], most: int) -> None:
-    if length(fields[name]) > most:
-        raise InvalidRequest(name, f"'{name}' has more than {most} bytes.")
+        yield f"functions[{i}].parameters", function.parameters

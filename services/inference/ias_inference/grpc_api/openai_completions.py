@@ -34,13 +34,13 @@ class Body(openai_sampling.Sampling, kw_only=True):
     best_of: Annotated[int, Meta(ge=1, le=openai_sampling.MAX_N)] | None = None
 
 
-_reader = Reader(Body, ENVELOPE | {"best_of"})
+_reader = Reader(Body, ENVELOPE | {"best_of"}, openai_sampling.MOST_BYTES)
 
 
 def parse(data: bytes, content_type: str) -> Request:
     """The request. Raises InvalidRequest."""
     body, fields = _reader.read(data, content_type)
-    openai_sampling.check(body, fields)
+    openai_sampling.check(body)
     prompts = texts_of("prompt", body.prompt)
     n = body.n or 1
     if len(prompts) * n > MAX_ANSWERS:

@@ -18,7 +18,6 @@ from ias_inference.grpc_api.openai_body import (
     Label,
     Reader,
     Streamed,
-    length,
     missing,
 )
 from ias_inference.grpc_api.openai_chat import MAX_TOOLS_BYTES
@@ -120,7 +119,16 @@ class Body(Streamed, kw_only=True):
 
 _STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 _OPEN = frozenset({"reasoning", "tool_choice"})
-_reader = Reader(Body, (ENVELOPE - {"metadata"}) | frozenset(_STATEFUL))
+_reader = Reader(
+    Body,
+    (ENVELOPE - {"metadata"}) | frozenset(_STATEFUL),
+    {
+        "text": MAX_SCHEMA_BYTES,
+        "tools": MAX_TOOLS_BYTES,
+        "tool_choice": MAX_SCHEMA_BYTES,
+        "reasoning": MAX_SCHEMA_BYTES,
+    },
+)
 
 
 def parse(data: bytes, content_type: str) -> Request:
@@ -155,16 +163,13 @@ def _check(body: Body, form: Format | None, fields: dict[str, Raw]) -> None:
     if form is not None:
         if form.type == "json_schema" and form.schema is None:
             raise missing("text.format.schema")
-        if length(fields["text"]) > MAX_SCHEMA_BYTES:
-            raise InvalidRequest("text", f"'text' has more than {MAX_SCHEMA_BYTES} bytes.")
         openai_bounds.check_schema("text.format.schema", form.schema)
     if body.tools:
-        if length(fields["tools"]) > MAX_TOOLS_BYTES:
-            raise InvalidRequest("tools", f"'tools' has more than {MAX_TOOLS_BYTES} bytes.")
-        for i, tool in enumerate(body.tools):
-            openai_bounds.check_schema(f"tools[{i}].parameters", tool.parameters)
+        openai_bounds.check_schemas(
+            (f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(body.tools)
+        )
     for name in _OPEN & fields.keys():
-        openai_bounds.check_schema(name, getattr(body, name))
+        openai_bounds.check_size(name, getattr(body, name))
 
 
 def _turns(body: Body) -> list[Turn]:

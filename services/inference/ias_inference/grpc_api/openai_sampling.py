@@ -2,17 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from ias_inference.domain.errors import InvalidRequest
-from ias_inference.grpc_api import openai_bounds
-from ias_inference.grpc_api.openai_body import MAX_INT, Streamed, TokenId, length, missing
+from ias_inference.grpc_api import openai_bounds, openai_regex
+from ias_inference.grpc_api.openai_body import MAX_INT, Streamed, TokenId, missing
 
 MAX_N = 16
 """OpenAI's is 128."""
 MAX_LOGIT_BIAS = 1024
 MAX_SCHEMA_BYTES = 65_536
 MAX_CHOICES = 256
+MOST_BYTES = dict.fromkeys(
+    ("response_format", "structured_outputs", "guided_json", "guided_choice"), MAX_SCHEMA_BYTES
+)
+"""Fields that an engine compiles."""
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Stop = Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -81,7 +85,7 @@ def wants_json(body: Sampling) -> bool:
     )
 
 
-def check(body: Sampling, fields: dict[str, Raw]) -> None:
+def check(body: Sampling) -> None:
     """What types can't say. Raises InvalidRequest."""
     if body.logit_bias is not None and len(body.logit_bias) > MAX_LOGIT_BIAS:
         raise InvalidRequest("logit_bias", f"'logit_bias' has more than {MAX_LOGIT_BIAS} entries.")
@@ -89,25 +93,22 @@ def check(body: Sampling, fields: dict[str, Raw]) -> None:
     if form is not None:
         if form.type == "json_schema" and form.json_schema is None:
             raise missing("response_format.json_schema")
-        check_size("response_format", fields)
-        openai_bounds.check_schema("response_format", form.json_schema)
+        check_form("response_format", form)
     outputs = body.structured_outputs
     if outputs is not None:
-        check_size("structured_outputs", fields)
         _check_guide("structured_outputs.json", outputs.json)
-        openai_bounds.check_regex("structured_outputs.regex", outputs.regex)
+        openai_regex.check_regex("structured_outputs.regex", outputs.regex)
     if body.guided_json is not None:
-        check_size("guided_json", fields)
         _check_guide("guided_json", body.guided_json)
-    if body.guided_choice is not None:
-        check_size("guided_choice", fields)
-    openai_bounds.check_regex("guided_regex", body.guided_regex)
+    openai_regex.check_regex("guided_regex", body.guided_regex)
 
 
-def check_size(name: str, fields: dict[str, Raw]) -> None:
-    """Bounds a field that an engine compiles. Raises InvalidRequest."""
-    if length(fields[name]) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(name, f"'{name}' has more than {MAX_SCHEMA_BYTES} bytes.")
+def check_form(field: str, form: ResponseFormat) -> None:
+    """Bounds the schema of an answer, and what comes with it. Raises InvalidRequest."""
+    if form.json_schema is not None:
+        beside = {name: value for name, value in form.json_schema.items() if name != "schema"}
+        openai_bounds.check_size(field, beside)
+        openai_bounds.check_schema(field, form.json_schema.get("schema"))
 
 
 def _check_guide(field: str, schema: _Schema | None) -> None:

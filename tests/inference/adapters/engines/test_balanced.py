@@ -1,4 +1,4 @@
-"""Models with several backends: who gets the requests, and what happens when one fails."""
+"""Backends and how they fare: who gets the requests, and what happens when one fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,6 +24,7 @@ class Upstream:
         self.url = ""
         self.requests = 0
         self.running = 0
+        self.checks = 0
         self.lists = True
         """Whether it passes checks."""
         self.mode = "answer"
@@ -31,6 +32,7 @@ class Upstream:
         """When set, answers wait for it."""
 
     async def models(self, _: web.Request) -> web.Response:
+        self.checks += 1
         return web.json_response({"data": [{"id": "m"}]}, status=200 if self.lists else 503)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -261,6 +263,76 @@ async def test_with_one_backend_there_is_no_other_and_no_hurry(pair: Pair) -> No
     assert not asked.done()
     pair.one.gate.set()
     assert (await asked).text == "hi"
+
+
+async def test_a_lone_backend_is_watched_but_never_left_out(pair: Pair) -> None:
+    pair.gateway.put(Model(name="m", backends=(Backend(EngineKind.OPENAI, pair.one.url, "m"),)))
+    assert pair.metric("healthy", pair.one) == 1
+    pair.one.lists = False
+    await until(lambda: pair.metric("healthy", pair.one) == 0)
+    for stream in (False, True):
+        assert (await pair.ask(stream=stream)).text == "hi", (
+            "a check may be wrong: it is all there is"
+        )
+    pair.one.mode = "fail"
+    for _ in range(balancer.FAILURES + 1):
+        assert (await pair.ask()).status == 503
+    pair.one.mode, pair.one.lists = "answer", True
+    assert (await pair.ask()).status == 200
+    await until(lambda: pair.metric("healthy", pair.one) == 1)
+    assert pair.metric("ejections_total", pair.one) == pair.metric("retries_total", pair.one) == 0
+
+
+async def test_it_is_told_how_busy_a_lone_backend_is_by_whatever_name(pair: Pair) -> None:
+    backends = (Backend(EngineKind.OPENAI, pair.one.url, "m"),)
+    pair.gateway.put(Model(name="m", backends=backends, aliases=("n",)))
+    pair.one.gate = asyncio.Event()
+    running = [asyncio.create_task(pair.ask(model=name, stream=name == "n")) for name in "mnn"]
+    await until(lambda: pair.one.running == 3)
+    assert pair.metric("in_flight", pair.one) == 3
+    pair.gateway.put(Model(name="m", backends=backends, aliases=("n",), display_name="changed"))
+    running[0].cancel()
+    await until(lambda: pair.metric("in_flight", pair.one) == 2)
+    pair.one.gate.set()
+    assert [answer.status for answer in await asyncio.gather(*running[1:])] == [200, 200]
+    pair.one.mode = "fail"
+    assert (await pair.ask()).status == 503
+    pair.one.mode = "reset"
+    assert (await pair.ask()).status == 503
+    assert pair.metric("in_flight", pair.one) == 0
+
+
+async def test_a_backend_that_becomes_the_only_one_is_back_at_once(pair: Pair) -> None:
+    pair.two.lists = False
+    await until(lambda: pair.metric("healthy", pair.two) == 0)
+    pair.gateway.put(Model(name="m", backends=(Backend(EngineKind.OPENAI, pair.two.url, "m"),)))
+    assert (await pair.ask()).status == 200
+    pair.register(1, 1)
+    assert pair.metric("healthy", pair.two) == 0, "what is known of it is kept"
+
+
+async def test_a_server_of_many_models_is_asked_once_for_all(pair: Pair) -> None:
+    backends = (Backend(EngineKind.OPENAI, pair.one.url, "m"),)
+    for number in range(20):
+        pair.gateway.put(Model(name=f"adapter-{number}", backends=backends))
+    before = pair.one.checks
+    await until(lambda: pair.two.checks >= 10)
+    assert pair.one.checks - before < 20
+    pair.one.lists = False
+    labels = {"model": "adapter-19", "backend": pair.one.url}
+    name = "ias_inference_backend_healthy"
+    await until(lambda: REGISTRY.get_sample_value(name, labels) == 0)
+
+
+async def test_a_model_that_is_gone_is_asked_after_no_more(pair: Pair) -> None:
+    pair.gateway.models = []
+    pair.gateway.registry.replace([])
+    before = pair.one.checks + pair.two.checks
+    assert REGISTRY.get_sample_value(
+        "ias_inference_backend_healthy", {"model": "m", "backend": pair.one.url}
+    ) is None  # fmt: skip
+    await asyncio.sleep(0.3)  # three rounds of checks
+    assert pair.one.checks + pair.two.checks <= before + 2, "but for those that were on their way"
 
 
 async def test_an_alias_shares_the_backends_of_its_model(pair: Pair) -> None:

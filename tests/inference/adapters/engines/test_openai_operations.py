@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from inference_support import Gateway, HttpAnswer, a_caller, an_upstream
 
+from ias_inference.domain import engines
 from ias_inference.domain.models import EngineKind
 from ias_inference.domain.usage import UsageStatus
 
@@ -23,7 +24,8 @@ class Server:
         self.path = request.path
         self.asked = await request.json()
         if isinstance(self.answer, bytes):
-            return web.Response(body=self.answer, content_type="text/event-stream")
+            kind = "text/event-stream"
+            return web.Response(body=self.answer, content_type=kind, status=self.status)
         return web.json_response(self.answer, status=self.status)
 
 
@@ -200,21 +202,70 @@ async def test_a_stream_of_a_response_keeps_its_events_and_their_names(gateway: 
     assert used(gateway) == ("response", 7, 9, 0)
 
 
+async def test_a_response_that_the_length_ended_is_incomplete_whatever_its_server_calls_it(
+    gateway: Gateway,
+) -> None:
+    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16}
+    body = {"id": "resp_x", "status": "incomplete", "usage": usage}
+    server = Server(
+        event(type="response.output_text.delta", sequence_number=0, delta="a")
+        + event(type="response.completed", sequence_number=1, response=body)
+    )
+    answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+    name, payload = answer.named_events[-1]
+    assert name == payload["type"] == "response.incomplete"
+    assert payload["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert payload["response"]["usage"] == usage
+    assert used(gateway) == ("response", 7, 9, 0)
+
+
 async def test_a_response_that_breaks_off_is_charged_by_its_deltas(gateway: Gateway) -> None:
+    head = {"id": "resp_x", "status": "in_progress", "error": None, "usage": None}
+    begun = event(type="response.created", sequence_number=0, response=head)
     delta = event(type="response.output_text.delta", delta="a")
-    for end in (b"", event(type="error", message="out of memory"), b"data: {\n\n"):
+    failure = {"code": "server_error", "message": "out of memory"}
+    for end in (
+        b"",
+        event(type="error", message="out of memory"),
+        event(type="response.failed", response=head | {"status": "failed", "error": failure}),
+        b"data: {\n\n",
+    ):
         gateway.recorder.events.clear()
-        answer = await served(
-            gateway, Server(delta * 4 + end), "CreateResponse", {"input": "Hi", "stream": True}
-        )
-        name, payload = answer.named_events[-1]
+        server = Server(begun + delta * 4 + end)
+        answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+        (name, payload), (last_name, last) = answer.named_events[-2:]
         assert name == "error"
         assert payload["error"]["type"] == "server_error"
-        assert "out of memory" not in payload["message"]
+        assert last_name == "response.failed"
+        assert last["response"]["id"] == answer.named_events[0][1]["response"]["id"]
+        assert last["response"]["error"]["code"] == "server_error"
+        assert b"out of memory" not in answer.body
         (recorded,) = gateway.recorder.events
         assert recorded.status is UsageStatus.FAILED
         assert recorded.completion_tokens == 4
         assert recorded.prompt_tokens > 0
+
+
+async def test_a_response_without_a_beginning_fails_with_an_error_alone(gateway: Gateway) -> None:
+    for first in (event(type="response.output_text.delta", delta="a"), event(type="x.delta")):
+        answer = await served(
+            gateway, Server(first), "CreateResponse", {"input": "Hi", "stream": True}
+        )
+        assert [name for name, _ in answer.named_events][1:] == ["error"]
+
+
+async def test_an_answer_whose_last_tokens_the_budget_had_not_is_told_whole(
+    gateway: Gateway,
+) -> None:
+    gateway.leases.limit = gateway.leases.left = 400
+    usage = {"input_tokens": 7, "output_tokens": 600, "total_tokens": 607}
+    server = Server(
+        event(type="response.output_text.delta", sequence_number=0, delta="many at once")
+        + event(type="response.completed", sequence_number=1, response={"usage": usage})
+    )
+    answer = await served(gateway, server, "CreateResponse", {"input": "Hi", "stream": True})
+    assert [name for name, _ in answer.named_events][1:] == ["response.completed"]
+    assert used(gateway) == ("response", 7, 600, 0)
 
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -228,12 +279,60 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+NO_PATH: list[tuple[int, Any]] = [
+    (404, {"detail": "Not Found"}),
+    (404, {"error": {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}}),
+    (404, {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}),
+    (404, {"error": {"message": "Invalid URL (POST /v1/x)", "param": None, "code": None}}),
+    (404, b"404 page not found"),
+    (404, b""),
+    (405, {"detail": "Method Not Allowed"}),
+    (501, {"error": {"message": "This server does not support it", "code": 501}}),
+]
+NO_MODEL: list[Any] = [
+    # OpenAI, vLLM new and old, Ollama
+    {"error": {"message": "Ask for another.", "param": None, "code": "model_not_found"}},
+    {"error": {"message": "The model `inner` does not exist.", "param": "model", "code": 404}},
+    {"object": "error", "message": "The model `inner` does not exist.", "code": 404},
+    {"error": {"message": 'model "inner" not found, try pulling it first', "code": None}},
+]
+
+
 @pytest.mark.parametrize("method", BODIES)
-async def test_a_server_that_lacks_an_operation_is_said_to(gateway: Gateway, method: str) -> None:
-    answer = await served(gateway, Server({"detail": "Not Found"}, 404), method, BODIES[method])
+@pytest.mark.parametrize(("status", "said"), NO_PATH)
+async def test_a_server_that_lacks_an_operation_is_said_to(
+    gateway: Gateway, method: str, status: int, said: Any
+) -> None:
+    answer = await served(gateway, Server(said, status), method, BODIES[method])
     assert answer.status == 400
-    assert "'up' does not support" in answer.error["message"]
     assert answer.error["param"] == "model"
+    operation = gateway.recorder.events[0].operation if gateway.recorder.events else method.lower()
+    feature = engines.Operation(operation).feature
+    assert answer.error["message"] == f"The model 'up' does not support {feature}."
+
+
+@pytest.mark.parametrize("method", [*BODIES, "CreateChatCompletion"])
+@pytest.mark.parametrize("said", NO_MODEL)
+async def test_a_server_that_is_registered_with_a_name_it_does_not_know_is_a_503(
+    gateway: Gateway, method: str, said: Any
+) -> None:
+    body = BODIES.get(method, {"messages": [{"role": "user", "content": "Hi"}]})
+    answer = await served(gateway, Server(said, 404), method, body)
+    assert answer.status == 503
+    assert answer.error["code"] == "service_unavailable"
+    assert "name it is registered" in answer.error["message"]
+    assert "'up'" in answer.error["message"]
+    assert "inner" not in answer.error["message"]
+
+
+@pytest.mark.parametrize(("status", "said"), NO_PATH[:-1])
+async def test_a_chat_model_without_chats_was_registered_with_a_wrong_url(
+    gateway: Gateway, status: int, said: Any
+) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    answer = await served(gateway, Server(said, status), "CreateChatCompletion", body)
+    assert answer.status == 503
+    assert "registered URL" in answer.error["message"]
 
 
 @pytest.mark.parametrize("method", BODIES)

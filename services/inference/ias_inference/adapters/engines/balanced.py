@@ -2,14 +2,14 @@
 
 A request is sent to another backend only while its client has seen nothing of an answer: when a
 backend can't be reached, answers with a failure of its own, or is silent for too long. A model with
-one backend passes straight through.
+one backend passes straight through: it is watched like the others, for the metrics alone.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -28,12 +28,20 @@ _TOKEN_S = 0.05
 """Added for each token of an answer that isn't streamed, whose first byte comes after the last."""
 
 
+class BackendEngine(Engine, Protocol):
+    """An Engine that serves `job.backend`."""
+
+    def in_flight(self, model: str, backend: Backend) -> int:
+        """Requests to a model, by its registered name, that are at a backend now."""
+        ...
+
+
 class BalancedEngine:
-    """An Engine of several backends, over `engine`, which serves `job.backend`."""
+    """An Engine of several backends, over `engine`."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: BackendEngine,
         kind: EngineKind,
         registry: Registry,
         prober: Prober,
@@ -66,9 +74,9 @@ class BalancedEngine:
         """As the engine does."""
         self._engine.check(backend)
 
-    async def prepare(self, model: Model, request: Request) -> Estimate:
+    def prepare(self, model: Model, request: Request) -> Coroutine[Any, Any, Estimate]:
         """As the engine does."""
-        return await self._engine.prepare(model, request)
+        return self._engine.prepare(model, request)
 
     def complete(self, job: Job) -> Coroutine[Any, Any, bytes]:
         """See Engine.complete. Raises EngineFailed when no backend is fit, too."""
@@ -141,7 +149,7 @@ class BalancedEngine:
         self._pools = {
             model.name: Pool(model.backends, self._pools.get(model.name))
             for model in self._registry.enabled()
-            if model.engine is self._kind and len(model.backends) > 1
+            if model.engine is self._kind
         }
         self._checks.watch(member for pool in self._pools.values() for member in pool.members)
 
@@ -150,10 +158,12 @@ class BalancedEngine:
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus sees of the backends of models that have several."""
+        """What Prometheus sees of the backends of all models that can be called."""
         labels = ["model", "backend"]
         healthy = GaugeMetricFamily(
-            "ias_inference_backend_healthy", "Whether it may get requests.", labels=labels
+            "ias_inference_backend_healthy",
+            "Whether it passes its checks and may get requests.",
+            labels=labels,
         )
         in_flight = GaugeMetricFamily(
             "ias_inference_backend_in_flight", "Requests there now.", labels=labels
@@ -168,7 +178,7 @@ class BalancedEngine:
             for member, available in pool.states():
                 of = [name, member.backend.url]
                 healthy.add_metric(of, float(available))
-                in_flight.add_metric(of, member.in_flight)
+                in_flight.add_metric(of, self._engine.in_flight(name, member.backend))
                 ejections.add_metric(of, member.ejections)
                 retries.add_metric(of, member.retries)
         return (healthy, in_flight, ejections, retries)

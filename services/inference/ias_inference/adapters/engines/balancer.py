@@ -4,6 +4,7 @@ Two things take a backend out. Active checks (health.py) find that it doesn't an
 when it answers again. And requests fail, one after the other: it is out for some seconds, twice as
 long each time, and comes back when one request on trial succeeds. Failing requests never take out
 the last one that is left: a request that every server chokes on must not shut out all others.
+A model's only backend is checked, to be told of, and never taken out.
 """
 
 import time
@@ -29,6 +30,7 @@ class Member:
         "_failures",
         "_on_trial",
         "_trying",
+        "alone",
         "answering",
         "backend",
         "ejections",
@@ -38,7 +40,10 @@ class Member:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.alone = False
+        """Whether its model has no other."""
         self.in_flight = 0
+        """Requests there now, by which the next is sent; not counted where there is no choice."""
         self.answering = True
         """Whether it passes its checks."""
         self.ejections = 0
@@ -97,7 +102,7 @@ class Member:
         self._failed_checks += 1
         if self._failed_checks >= UNHEALTHY_CHECKS and self.answering:
             self.answering = False
-            self.ejections += 1
+            self.ejections += not self.alone
 
 
 class Pool:
@@ -106,6 +111,8 @@ class Pool:
     def __init__(self, backends: Sequence[Backend], before: "Pool | None" = None) -> None:
         known = {one.backend: one for one in before.members} if before else {}
         self.members: list[Member] = [known.get(backend) or Member(backend) for backend in backends]
+        for one in self.members:
+            one.alone = len(self.members) == 1
         self._turn = 0
 
     def choose(self, tried: Collection[Member] = ()) -> Member | None:
@@ -128,9 +135,15 @@ class Pool:
         return any(one not in tried and one.is_available(now) for one in self.members)
 
     def states(self) -> list[tuple[Member, bool]]:
-        """The backends, and whether each may get requests (or will, after the one on trial)."""
+        """The backends, and whether each may get requests (or will, after the one on trial).
+
+        For a backend that is alone, and gets all of them, whether it passes its checks.
+        """
         now = time.monotonic()
-        return [(one, one.is_available(now) or one.is_on_trial) for one in self.members]
+        return [
+            (one, one.answering if one.alone else one.is_available(now) or one.is_on_trial)
+            for one in self.members
+        ]
 
     def note_failure(self, member: Member) -> None:
         """A backend of this pool has failed a request."""

@@ -116,6 +116,7 @@ class MockEngine:
                 produced.count()
                 batch += form.token(index, text)
             produced.count_prompt()
+            job.ended = True
             yield batch + form.ends()
         except EngineFailed:
             if batch:

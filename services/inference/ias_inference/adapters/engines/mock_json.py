@@ -22,34 +22,65 @@ _FORMATS = {
 }
 _MAX_DEPTH = 16
 _MAX_ITEMS = 64
+_MAX_CHARACTERS = 65_536
+_CHARACTERS = 8
+"""Of what stands around each value."""
 _WORD = "river"
 
 
 def instance_of(schema: object) -> Any:
-    """A value that the schema allows, as far as it is understood."""
-    return _instance(schema, schema, 0)
+    """A value that the schema allows, as far as it is understood and not too large."""
+    return _Maker(schema).make(schema, 0)
 
 
-def _instance(schema: object, root: object, depth: int) -> Any:
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
-        return _WORD if schema is True else None
-    given = [schema[keyword] for keyword in ("const", "default") if keyword in schema]
-    given += schema.get("enum") or []
-    if given:
-        return given[0]
-    chosen = _chosen(schema, root)
-    if chosen is not None:
-        return _instance(chosen, root, depth + 1)
-    kind = _type(schema)
-    if kind == "object":
+class _Maker:
+    """Makes one value, and ends it when it becomes too large: lists of lists of lists would."""
+
+    def __init__(self, root: object) -> None:
+        self._root = root
+        self._left = _MAX_CHARACTERS
+
+    def make(self, schema: object, depth: int) -> Any:
+        """A value for a part of the schema."""
+        self._left -= _CHARACTERS
+        if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._left < 0:
+            return _WORD if schema is True else None
+        given = [schema[keyword] for keyword in ("const", "default") if keyword in schema]
+        given += schema.get("enum") or []
+        if given:
+            return self._spent(given[0])
+        chosen = _chosen(schema, self._root)
+        if chosen is not None:
+            return self.make(chosen, depth + 1)
+        kind = _type(schema)
+        if kind == "object":
+            return self._object(schema, depth)
+        if kind == "array":
+            return self._array(schema, depth)
+        return self._spent(_scalar(kind, schema))
+
+    def _object(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         properties = schema.get("properties", {})
         names = [*properties, *(n for n in schema.get("required", ()) if n not in properties)]
-        return {name: _instance(properties.get(name, True), root, depth + 1) for name in names}
-    if kind == "array":
+        made = {}
+        for name in names:
+            if self._left < 0:
+                break
+            made[name] = self.make(properties.get(name, True), depth + 1)
+            self._left -= len(name)
+        return made
+
+    def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:
         most = int(schema.get("maxItems", _MAX_ITEMS))
         size = min(int(schema.get("minItems", 1)), most, _MAX_ITEMS)
-        return [_instance(schema.get("items", True), root, depth + 1)] * size
-    return _scalar(kind, schema)
+        made: list[Any] = []
+        while len(made) < size and self._left >= 0:
+            made.append(self.make(schema.get("items", True), depth + 1))
+        return made
+
+    def _spent(self, value: Any) -> Any:
+        self._left -= len(str(value))
+        return value
 
 
 def _chosen(schema: Mapping[str, Any], root: object) -> object:

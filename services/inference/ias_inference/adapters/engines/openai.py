@@ -5,6 +5,7 @@ fields, with the registered key.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
@@ -14,11 +15,12 @@ from msgspec import DecodeError, Raw
 
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_events import EventRewriter
+from ias_inference.adapters.engines.openai_refusals import meaning
 from ias_inference.adapters.engines.openai_stream import ChunkRewriter, EventLines, Rewriter
-from ias_inference.adapters.engines.openai_upstream import Upstream
+from ias_inference.adapters.engines.openai_upstream import Load, Upstream
 from ias_inference.adapters.http1 import Client, Connection, Endpoint, HttpError, Stalled
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
-from ias_inference.domain.errors import EngineFailed, EngineRefused, Unsupported
+from ias_inference.domain.errors import EngineFailed
 from ias_inference.domain.models import Backend, Model
 from ias_runtime.errors import InvalidField
 
@@ -31,10 +33,6 @@ _DRAIN_S = 1.0
 """For the end of the HTTP body after `[DONE]`; then the connection is not reused."""
 _ERROR_S = 5.0
 """For the body of an answer that is an error."""
-_OURS_TO_FIX = frozenset({401, 403, 407})
-"""Refusals that are about the registration, not about the client's request."""
-_ABSENT = frozenset({404, 405, 501})
-"""What servers answer where they lack an operation."""
 
 
 class OpenAIEngine:
@@ -42,6 +40,7 @@ class OpenAIEngine:
 
     def __init__(self) -> None:
         self._upstreams: dict[tuple[str, str], Upstream] = {}
+        self._loads: defaultdict[tuple[str, str], Load] = defaultdict(Load)
         self._http = Client()
 
     async def __aenter__(self) -> Self:
@@ -88,6 +87,11 @@ class OpenAIEngine:
         ratio = self._upstream(model, model.backend).ratio
         return Estimate(ratio.at_most(request.size_bytes, _parts(request)))
 
+    def in_flight(self, model: str, backend: Backend) -> int:
+        """See BackendEngine.in_flight."""
+        load = self._loads.get((model, backend.url))
+        return 0 if load is None else load.in_flight
+
     async def complete(self, job: Job) -> bytes:
         """The server's answer with our id and model name. Raises EngineRefused, EngineFailed."""
         upstream = self._upstream(job.model, job.backend)
@@ -118,6 +122,7 @@ class OpenAIEngine:
                         yield batch
                         batch = []
                     chunk = rewriter.rewrite(payload)
+                    job.ended = not rewriter.open
                     if chunk is not None:
                         batch.append(chunk)
                 if batch:
@@ -141,18 +146,23 @@ class OpenAIEngine:
         key = (model.name, backend.url)
         known = self._upstreams.get(key)
         if known is None or known.model is not model:
-            known = self._upstreams[key] = Upstream(model, backend, known)
+            load = self._loads[model.real_name, backend.url]
+            known = self._upstreams[key] = Upstream(model, backend, load, known)
             if backend is not model.backend:
                 # All backends serve one model: what one teaches of its tokens holds for all.
                 known.ratio = self._upstream(model, model.backend).ratio
         return known
 
     async def _post(self, upstream: Upstream, job: Job, body: bytes) -> Connection:
+        upstream.load.in_flight += 1
         try:
             endpoint = upstream.endpoints[job.request.operation]
             return await self._http.post(endpoint, body, FIRST_BYTE_S)
-        except HttpError as error:
-            raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
+        except BaseException as error:
+            upstream.load.in_flight -= 1
+            if isinstance(error, HttpError):
+                raise EngineFailed(job.model.name, "can't be reached", repr(error)) from error
+            raise
 
     async def _open_stream(self, upstream: Upstream, job: Job) -> Connection:
         options = {"include_usage": True}
@@ -178,6 +188,7 @@ class OpenAIEngine:
         return response
 
     def _release(self, upstream: Upstream, job: Job, response: Connection) -> None:
+        upstream.load.in_flight -= 1
         self._http.release(upstream.endpoints[job.request.operation], response)
 
     def _learn(self, upstream: Upstream, job: Job) -> None:
@@ -293,10 +304,4 @@ async def _refuse(response: Connection, job: Job) -> None:
                 body += data
     except (HttpError, TimeoutError):
         response.close()
-    message, field = openai_json.error_message(body[:_MAX_ERROR_BYTES])
-    lacks = status in _ABSENT and "does not exist" not in message  # that would be the model
-    if lacks and job.request.operation is not Operation.CHAT:
-        raise Unsupported(job.model.name, job.request.operation.feature)
-    if 400 <= status < 500 and status not in _OURS_TO_FIX:
-        raise EngineRefused(job.model.name, status, message, field)
-    raise EngineFailed(job.model.name, f"answered with status {status}", message)
+    raise meaning(job, status, body[:_MAX_ERROR_BYTES])

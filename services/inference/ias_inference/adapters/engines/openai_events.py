@@ -8,7 +8,8 @@ from ias_inference.adapters.engines import openai_json
 from ias_inference.domain.engines import Job
 from ias_inference.domain.errors import EngineFailed
 
-_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_LAST = frozenset({"response.completed", "response.incomplete"})
+_LENGTH = Raw(b'{"reason":"max_output_tokens"}')
 
 
 class _Event(Struct):
@@ -51,14 +52,18 @@ class EventRewriter:
             if event.type.endswith(".delta"):
                 self._seen += 1
                 job.usage.completion_tokens = self._seen
+            kind = event.type
             if event.response is not None:
-                payload = self._with_response(event.response, payload)
+                kind = last_kind(kind, event.response)
+                payload = self._with_response(kind, event.response, payload)
         except (DecodeError, ValueError, RecursionError) as error:
             raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from None
-        self.finished = event.type in _LAST
-        return b"event: " + event.type.encode() + b"\ndata: " + payload
+        if kind == "response.failed":
+            raise EngineFailed(job.model.name, "broke off its answer", _told(event.response))
+        self.finished = kind in _LAST
+        return b"event: " + kind.encode() + b"\ndata: " + payload
 
-    def _with_response(self, response: dict[str, Raw], payload: bytes) -> bytes:
+    def _with_response(self, kind: str, response: dict[str, Raw], payload: bytes) -> bytes:
         job = self._job
         usage = openai_json.response_usage_of(response.get("usage", openai_json.NULL))
         if usage is not None:
@@ -66,5 +71,25 @@ class EventRewriter:
         response["id"] = Raw(openai_json.encode(job.completion_id))
         response["model"] = Raw(openai_json.encode(job.model.name))
         fields = openai_json.object_of(payload)
+        fields["type"] = Raw(openai_json.encode(kind))
         fields["response"] = Raw(openai_json.encode(response))
         return openai_json.encode(fields)
+
+
+def last_kind(kind: str, response: dict[str, Raw]) -> str:
+    """The name that an event must have by the status of its response.
+
+    vLLM ends every stream with `response.completed`, also where the length ended it; OpenAI's
+    clients take such an answer for whole. Completes what an incomplete response has to say.
+    """
+    if kind == "response.completed" and bytes(response.get("status", b"")) == b'"incomplete"':
+        kind = "response.incomplete"
+    details = response.get("incomplete_details", openai_json.NULL)
+    if kind == "response.incomplete" and bytes(details) == b"null":
+        response["incomplete_details"] = _LENGTH
+    return kind
+
+
+def _told(response: dict[str, Raw] | None) -> str:
+    """Why a response failed, for the log."""
+    return bytes((response or {}).get("error", b"")).decode(errors="replace")[:2000]

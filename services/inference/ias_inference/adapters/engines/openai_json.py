@@ -4,6 +4,7 @@ Objects are decoded to their top-level fields as raw bytes, so that everything a
 reaches the client as it was said, in the same order, at little cost.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ias_inference.domain.engines import Job, Operation
 encode = msgspec.json.encode
 _MAX_MESSAGE = 2000
 """Characters of a server's error message that reach the client."""
+_NO_REASON = "it gave no reason"
 
 
 class _CachedTokens(Struct):
@@ -101,16 +103,38 @@ def usage_in(operation: Operation, usage: Raw) -> UpstreamUsage | None:
 any_of = msgspec.json.Decoder().decode
 
 
-def error_message(body: bytes) -> tuple[str, str]:
-    """What a server's error says, and the field it names (empty: none). Never fails."""
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """What a server says of its failure."""
+
+    message: str
+    field: str = ""
+    """What it found wrong; empty if it names nothing."""
+    code: str = ""
+    """OpenAI's name of the failure, or a number."""
+
+
+def error_of(body: bytes) -> ServerError | None:
+    """What a server's error says; None when it is no JSON, or says nothing. Never fails."""
     try:
         found: Any = any_of(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return "it gave no reason", ""
+        return None
     error = found.get("error", found) if isinstance(found, dict) else found
-    if isinstance(error, dict):
-        message, param = error.get("message") or error.get("detail"), error.get("param")
-    else:
-        message, param = error, None
-    told = message if isinstance(message, str) and message else "it gave no reason"
-    return told[:_MAX_MESSAGE], param[:200] if isinstance(param, str) else ""
+    if isinstance(error, str) and error:
+        return ServerError(error[:_MAX_MESSAGE])
+    if not isinstance(error, dict):
+        return None
+    message, param = error.get("message") or error.get("detail"), error.get("param")
+    code = error.get("code")
+    return ServerError(
+        message[:_MAX_MESSAGE] if isinstance(message, str) and message else _NO_REASON,
+        param[:200] if isinstance(param, str) else "",
+        str(code)[:200] if isinstance(code, str | int) else "",
+    )
+
+
+def error_message(body: bytes) -> tuple[str, str]:
+    """What a server's error says, and the field it names (empty: none). Never fails."""
+    error = error_of(body) or ServerError(_NO_REASON)
+    return error.message, error.field

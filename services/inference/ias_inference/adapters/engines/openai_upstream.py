@@ -31,6 +31,16 @@ _ROOT_PATHS = {Operation.TOKENIZE: "/tokenize", Operation.DETOKENIZE: "/detokeni
 """Beside `/v1`, not under it: so vLLM, SGLang and llama.cpp have them."""
 
 
+class Load:
+    """What a backend has to do for one model, under whatever name that is asked for."""
+
+    __slots__ = ("in_flight",)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        """Requests that were sent and whose answers have not ended."""
+
+
 class Upstream:
     """What is prepared once for a registered model, and what was learnt about its server."""
 
@@ -38,6 +48,7 @@ class Upstream:
         "backend",
         "continuous",
         "endpoints",
+        "load",
         "model",
         "proven",
         "ratio",
@@ -45,9 +56,12 @@ class Upstream:
         "upstream_model",
     )
 
-    def __init__(self, model: Model, backend: Backend, before: "Upstream | None") -> None:
+    def __init__(
+        self, model: Model, backend: Backend, load: Load, before: "Upstream | None"
+    ) -> None:
         self.model = model
         self.backend = backend
+        self.load = load
         base = backend.url.rstrip("/")
         root = base.removesuffix("/v1")
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
