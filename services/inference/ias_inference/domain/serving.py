@@ -97,7 +97,7 @@ class Serving:
                 async for batch in batches:
                     self._note_progress(run)
                     yield batch
-                    if not await self._make_room(run) and not run.job.ended:
+                    if not run.job.ended and not await self._make_room(run):
                         if last := jobs.last_chunk(run.job):
                             yield [last]
                         raise CutOff(self._tightest_budget(caller))

@@ -8,7 +8,8 @@ from ias_inference.adapters.engines import openai_json
 from ias_inference.domain.engines import Job
 from ias_inference.domain.errors import EngineFailed
 
-_LAST = frozenset({"response.completed", "response.incomplete"})
+LAST = frozenset({"response.completed", "response.incomplete"})
+"""Events that end a response."""
 _LENGTH = Raw(b'{"reason":"max_output_tokens"}')
 
 
@@ -60,7 +61,7 @@ class EventRewriter:
             raise EngineFailed(job.model.name, "broke off its answer", repr(error)) from None
         if kind == "response.failed":
             raise EngineFailed(job.model.name, "broke off its answer", _told(event.response))
-        self.finished = kind in _LAST
+        self.finished = kind in LAST
         return b"event: " + kind.encode() + b"\ndata: " + payload
 
     def _with_response(self, kind: str, response: dict[str, Raw], payload: bytes) -> bytes:

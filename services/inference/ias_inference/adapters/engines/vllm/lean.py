@@ -150,6 +150,7 @@ class Lean:
                 delivered += tokens
                 self._note(job, pieces, delivered)
                 if pieces.done:
+                    job.ended = True
                     reason = self._reason(job, pieces)
                     batch.append(chunks.last(text, reason, pieces.stop_reason))
                     if job.request.include_usage:

@@ -6,7 +6,7 @@ handed the result when it runs.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 
 from ias_inference.adapters.engines import openai_json
+from ias_inference.adapters.engines.openai_events import LAST, last_kind
 from ias_inference.adapters.engines.vllm import answers
 from ias_inference.adapters.engines.vllm.metered import Meter
 from ias_inference.adapters.engines.vllm.process import Process
@@ -28,6 +29,8 @@ from ias_inference.adapters.engines.vllm.sampling import plain
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import ContextLengthExceeded, EngineFailed, Unsupported
 
+_UNFINISHED = '"finish_reason":null'
+"""In the chunks that are not the last of a choice: most of them need no second look."""
 _GONE = "Client disconnected"
 """What vLLM makes of a cancelled request, instead of letting the cancellation pass."""
 _FIELDS = {Operation.CHAT: "messages", Operation.COMPLETION: "prompt", Operation.RESPONSE: "input"}
@@ -168,11 +171,13 @@ class Generation:
             if isinstance(events, ErrorResponse):
                 _raise_if_cancelled(events)
                 raise refused(events, job.model.name)
-            whole = job.request.operation is Operation.RESPONSE
+            shown = _response_event if job.request.operation is Operation.RESPONSE else _chunk
+            unfinished = set(range(job.request.answers))
             async with aclosing(events):
                 try:
                     async for event in events:
-                        chunk = _response_event(event, job) if whole else _chunk(event, job)
+                        chunk = shown(event, job, unfinished)
+                        job.ended = not unfinished
                         if chunk is not None:
                             yield [chunk]
                 except Exception as error:
@@ -249,8 +254,11 @@ def _shown(answer: dict[str, Raw], job: Job) -> bytes:
     return answers.encode(answer)
 
 
-def _chunk(event: str, job: Job) -> bytes | None:
-    """The payload of one of vLLM's server-sent events; None for the end. Raises EngineFailed."""
+def _chunk(event: str, job: Job, unfinished: set[int]) -> bytes | None:
+    """The payload of one of vLLM's server-sent events; None for the end. Raises EngineFailed.
+
+    Takes the answers that end with it from `unfinished`.
+    """
     payload = event.removeprefix("data: ").strip()
     if payload == "[DONE]":
         return None
@@ -258,14 +266,20 @@ def _chunk(event: str, job: Job) -> bytes | None:
     if "error" in chunk:
         message, _ = openai_json.error_message(payload.encode())
         raise EngineFailed(job.model.name, "broke off its answer", message)
+    if _UNFINISHED not in payload:
+        choices = openai_json.choices_of(chunk["choices"])
+        unfinished.difference_update(one.index for one in choices if one.finish_reason)
     return _shown(chunk, job)
 
 
-def _response_event(event: Any, job: Job) -> bytes:
-    """One event of the Responses API, name and data."""
-    data: Mapping[str, Any] = openai_json.object_of(_json_of(event))
+def _response_event(event: Any, job: Job, unfinished: set[int]) -> bytes:
+    """One event of the Responses API, name and data; empties `unfinished` with the last."""
+    data: dict[str, Any] = openai_json.object_of(_json_of(event))
+    kind: str = event.type
     if "response" in data:
         response = openai_json.object_of(data["response"])
-        data = {**data, "response": Raw(_shown(response, job))}
-    name: str = event.type
-    return b"event: " + name.encode() + b"\ndata: " + answers.encode(data)
+        kind = last_kind(kind, response)
+        data["type"], data["response"] = kind, Raw(_shown(response, job))
+    if kind in LAST:
+        unfinished.clear()
+    return b"event: " + kind.encode() + b"\ndata: " + answers.encode(data)
