@@ -1,6 +1,6 @@
 """The vLLM benchmark: IAS with vLLM in its adapter, beside a bare `vllm serve`.
 
-    make bench-vllm                      everything, about eight minutes
+    make bench-vllm                      everything, about eleven minutes
     python tests/bench/vllm.py --seconds 2 --json results.json
 
 In one sitting, on one machine, with the same tiny model, the same requests and the same load
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seconds", type=int, default=3, help="length of one turn")
+    parser.add_argument("--seconds", type=int, default=5, help="length of one turn")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--json", type=Path, help="also write the results here")
     parser.add_argument("--only", default=",".join(TARGETS), help="targets, as bare,ias")

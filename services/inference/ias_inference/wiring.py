@@ -105,17 +105,23 @@ async def opening(
             await enter(RoutingPublisher(redis_url, registry))
         on_mock = settings.inference_engine == "mock"
         adapter: Adapter = local or (MockAdapter() if on_mock else RemoteAdapters())
-        engines: dict[EngineKind, Engine] = {
-            EngineKind.MOCK: MockEngine(),
-            EngineKind.OPENAI: await enter(
+        servers = await enter(OpenAIEngine())
+        openai: Engine = servers
+        if isinstance(adapter, RemoteAdapters):
+            # An adapter gets requests for model servers only by mistake; it must not ask them all
+            # how they are every two seconds besides.
+            openai = await enter(
                 BalancedEngine(
-                    await enter(OpenAIEngine()),
+                    servers,
                     EngineKind.OPENAI,
                     registry,
                     await enter(Probes(mesh, HEALTH_TIMEOUT_S)),
                     settings.inference_first_byte_s,
                 )
-            ),
+            )
+        engines: dict[EngineKind, Engine] = {
+            EngineKind.MOCK: MockEngine(),
+            EngineKind.OPENAI: openai,
             EngineKind.VLLM: adapter,
         }
         if local is not None:
