@@ -31,7 +31,7 @@ _CHECK = "/envoy.service.auth.v3.Authorization/Check"
 def _serve(settings, socket: str) -> None:
     async def serve() -> None:
         async with wiring.opening(settings) as service:
-            verifier = CallerVerifier(settings.public_keys(), "m" * 40)
+            verifier = CallerVerifier(settings.public_keys(), "m" * 40, "identity")
             aio_server, _ = server.build(settings, service, verifier)
             await aio_server.start()
             await aio_server.wait_for_termination()

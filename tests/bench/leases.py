@@ -31,7 +31,7 @@ def _fake_metering() -> type:
 
 async def main() -> None:
     metering = _fake_metering()(limit=10**15)
-    mesh = MeshSigner("0" * 32, "inference")
+    mesh = MeshSigner("0" * 32, "inference", "metering")
     async with (
         metering.serving() as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,

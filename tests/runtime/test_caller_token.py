@@ -28,22 +28,22 @@ PERSON = Caller(
 
 def test_what_identity_signed_comes_back_whole():
     token = CallerSigner(PRIVATE).sign(PERSON)
-    verifier = CallerVerifier([PUBLIC], SECRET)
+    verifier = CallerVerifier([PUBLIC], SECRET, "metering")
     assert verifier.verify(token) == PERSON
     assert verifier.verify(token) is verifier.verify(token), "the second look is cached"
 
 
 def test_a_service_speaks_for_itself():
-    ((header, token),) = MeshSigner(SECRET, "inference").metadata()
+    ((header, token),) = MeshSigner(SECRET, "inference", "metering").metadata()
     assert header == "x-ias-caller"
-    assert CallerVerifier([PUBLIC], SECRET).verify(token) == Caller(
+    assert CallerVerifier([PUBLIC], SECRET, "metering").verify(token) == Caller(
         kind=CallerKind.SERVICE, service="inference"
     )
 
 
 def test_keys_can_be_rotated_with_both_in_force():
     new_private, new_public = key_pair()
-    verifier = CallerVerifier([PUBLIC, new_public], SECRET)
+    verifier = CallerVerifier([PUBLIC, new_public], SECRET, "metering")
     assert verifier.verify(CallerSigner(PRIVATE).sign(PERSON)) == PERSON
     assert verifier.verify(CallerSigner(new_private).sign(PERSON)) == PERSON
 
@@ -56,7 +56,9 @@ def forged() -> dict[str, str]:
         "empty": "",
         "noise": "x.y.z",
         "another key": CallerSigner(key_pair()[0]).sign(PERSON),
-        "another mesh": MeshSigner("b" * 40, "inference").metadata()[0][1],
+        "another mesh": MeshSigner("b" * 40, "inference", "metering").metadata()[0][1],
+        "to another service": MeshSigner(SECRET, "inference", "identity").metadata()[0][1],
+        "a service that names nobody": jwt.encode(service, SECRET, algorithm="HS256"),
         "unsigned": jwt.encode(claims, "", algorithm="none"),
         "a person signed with the mesh secret": jwt.encode(claims, SECRET, algorithm="HS256"),
         "a service signed by identity": jwt.encode(service, private_key, algorithm="EdDSA"),
@@ -72,13 +74,13 @@ def forged() -> dict[str, str]:
 @pytest.mark.parametrize("name", forged())
 def test_a_forged_token_is_refused(name: str):
     with pytest.raises(Unauthenticated):
-        CallerVerifier([PUBLIC], SECRET).verify(forged()[name])
+        CallerVerifier([PUBLIC], SECRET, "metering").verify(forged()[name])
 
 
 def test_a_cached_token_still_expires(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(caller_token, "TTL_S", 1)
     token = CallerSigner(PRIVATE).sign(PERSON)
-    verifier = CallerVerifier([PUBLIC], SECRET)
+    verifier = CallerVerifier([PUBLIC], SECRET, "metering")
     verifier.verify(token)
     time.sleep(1.1)  # nothing announces that a moment has passed
     with pytest.raises(Unauthenticated):

@@ -58,7 +58,7 @@ async def stub(
     )
     service = server.Service("test", address, "", [binding])
     running, _ = server.build(
-        settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET)
+        settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET, service.name)
     )
     await running.start()
     async with grpc.aio.insecure_channel(address) as channel:

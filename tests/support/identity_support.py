@@ -207,7 +207,8 @@ async def running(settings: IdentitySettings) -> AsyncIterator[Identity]:
     socket = f"unix:/tmp/ias-identity-{uuid.uuid4().hex}.sock"
     settings = settings.model_copy(update={"identity_listen": socket})
     async with wiring.opening(settings, quick_passwords()) as service:
-        verifier = CallerVerifier(settings.public_keys(), settings.mesh_secret.get_secret_value())
+        secret = settings.mesh_secret.get_secret_value()
+        verifier = CallerVerifier(settings.public_keys(), secret, service.name)
         aio_server, _ = server.build(settings, service, verifier)
         await aio_server.start()
         pool = await asyncpg.create_pool(url, min_size=0, max_size=3)

@@ -348,7 +348,7 @@ async def a_gateway(
     registry, leases = Registry(), leases or FakeLeases()
     recorder = recorder or MemoryRecorder()
     adapter = adapter or RemoteAdapters()
-    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference")
+    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference", "inference")
     async with (
         OpenAIEngine() as one,
         Probes(mesh, timeout_s=1.0) as probes,
@@ -365,7 +365,7 @@ async def a_gateway(
             serving, registry, leases, engines, store or NoStore(), prober=probes, adapter=adapter
         )
         service = server.Service("inference", address, "", bindings)
-        verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET)
+        verifier = CallerVerifier([ias_testing.PUBLIC_KEY], ias_testing.MESH_SECRET, service.name)
         built, _ = server.build(settings, service, verifier)
         await built.start()
         async with grpc.aio.insecure_channel(address, options=server.OPTIONS) as channel:

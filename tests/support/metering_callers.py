@@ -17,7 +17,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 def inference() -> Metadata:
     """Another service of IAS. Tokens are short-lived: make one when it is used."""
-    return MeshSigner(MESH_SECRET, "inference").metadata()
+    return MeshSigner(MESH_SECRET, "inference", "metering").metadata()
 
 
 def session(role: Role, organization_id: str = "") -> Metadata:

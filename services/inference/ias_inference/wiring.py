@@ -96,8 +96,10 @@ async def opening(
         )
         await enter(Publisher(spool, settings.amqp_url.get_secret_value()))
         channel = await enter(server.channel(settings, settings.metering_target))
-        mesh = MeshSigner(settings.mesh_secret.get_secret_value(), "inference")
-        leases = await enter(MeteringLeases(channel, mesh, _holder()))
+        secret = settings.mesh_secret.get_secret_value()
+        to_metering = MeshSigner(secret, "inference", audience="metering")
+        to_adapters = MeshSigner(secret, "inference", audience="inference")
+        leases = await enter(MeteringLeases(channel, to_metering, _holder()))
         pool = await enter(postgres.pool(database_url, application="ias-inference"))
         registry = Registry()
         await enter(ModelChanges(database_url, registry))
@@ -115,7 +117,7 @@ async def opening(
                     servers,
                     EngineKind.OPENAI,
                     registry,
-                    await enter(Probes(mesh, HEALTH_TIMEOUT_S)),
+                    await enter(Probes(to_adapters, HEALTH_TIMEOUT_S)),
                     settings.inference_first_byte_s,
                 )
             )
@@ -126,7 +128,7 @@ async def opening(
         }
         if local is not None:
             stack.push_async_callback(local.stop)
-        probes = await enter(Probes(mesh))
+        probes = await enter(Probes(to_adapters))
         serving = Serving(registry, engines, leases, spool)
         stack.push_async_callback(serving.settled, _SETTLE_S)
         yield server.Service(

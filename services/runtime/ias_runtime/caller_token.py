@@ -3,7 +3,8 @@
 A JWT (RFC 7519) of one of two kinds:
 
 * EdDSA (RFC 8037), signed by identity alone: a person or a program, as checked by ext_authz;
-* HS256 with the mesh secret: another service of IAS speaking for itself.
+* HS256 with the mesh secret: another service of IAS speaking for itself, to the one service that
+  its audience (`aud`) names: whoever got hold of it elsewhere can't use it.
 
 Verification is cached, so that a hot caller costs one dictionary look-up a request.
 """
@@ -46,9 +47,11 @@ class CallerSigner:
 class MeshSigner:
     """Signs one service's own calls to another."""
 
-    def __init__(self, secret: str, service: str) -> None:
+    def __init__(self, secret: str, service: str, audience: str) -> None:
+        """`audience` is the name of the service that is called."""
         self._secret = secret
         self._caller = Caller(kind=CallerKind.SERVICE, service=service)
+        self._audience = audience
         self._token = ""
         self._renew_at = 0.0
 
@@ -56,7 +59,8 @@ class MeshSigner:
         """gRPC metadata for the next call."""
         now = time.time()
         if now >= self._renew_at:
-            self._token = jwt.encode(_claims(self._caller), self._secret, algorithm="HS256")
+            claims = _claims(self._caller) | {"aud": self._audience}
+            self._token = jwt.encode(claims, self._secret, algorithm="HS256")
             self._renew_at = now + REUSE_S
         return ((HEADER, self._token),)
 
@@ -64,12 +68,14 @@ class MeshSigner:
 class CallerVerifier:
     """Verifies both kinds of token."""
 
-    def __init__(self, public_keys_pem: Sequence[str], mesh_secret: str) -> None:
+    def __init__(self, public_keys_pem: Sequence[str], mesh_secret: str, service: str) -> None:
+        """`service` is the name of the one that verifies."""
         keys = [load_pem_public_key(pem.encode()) for pem in public_keys_pem]
         if not keys or not all(isinstance(key, Ed25519PublicKey) for key in keys):
             raise ValueError("caller verification needs one or more Ed25519 public keys in PEM")
         self._keys = keys
         self._mesh_secret = mesh_secret
+        self._service = service
         self._cache: dict[str, tuple[Caller, float]] = {}
 
     def verify(self, token: str) -> Caller:
@@ -87,7 +93,7 @@ class CallerVerifier:
         try:
             service = jwt.get_unverified_header(token).get("alg") == "HS256"
             claims = (
-                jwt.decode(token, self._mesh_secret, algorithms=["HS256"])
+                jwt.decode(token, self._mesh_secret, algorithms=["HS256"], audience=self._service)
                 if service
                 else self._decode_signed_by_identity(token)
             )

@@ -82,7 +82,8 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with opening() as service:
-        verifier = CallerVerifier(settings.public_keys(), settings.mesh_secret.get_secret_value())
+        secret = settings.mesh_secret.get_secret_value()
+        verifier = CallerVerifier(settings.public_keys(), secret, service.name)
         server, servicer = build(settings, service, verifier)
         tuning.calm_collector()
         await server.start()

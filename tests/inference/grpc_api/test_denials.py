@@ -81,7 +81,7 @@ async def test_only_who_may_gets_in(gateway: Gateway, name: str, who: str) -> No
 @pytest.mark.parametrize("name", METHODS)
 async def test_nobody_gets_in_without_a_valid_caller(gateway: Gateway, name: str) -> None:
     forged = CallerSigner(ias_testing.key_pair()[0]).sign(a_caller())
-    mesh = MeshSigner(ias_testing.MESH_SECRET, "metering").metadata()
+    mesh = MeshSigner(ias_testing.MESH_SECRET, "metering", "inference").metadata()
     for metadata in ((), ((HEADER, "nonsense"),), ((HEADER, forged),)):
         assert await code_of(gateway, name, metadata) is grpc.StatusCode.UNAUTHENTICATED
     # A service of IAS is no person: it may call what is for services, and that alone.

@@ -15,7 +15,7 @@ from ias_runtime.caller_token import MeshSigner
 
 async def told(adapter: Adapter | None, metadata: Any = None) -> pb.GetServedModelsResponse:
     """What another service of IAS gets, unless `metadata` speaks for someone else."""
-    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference")
+    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference", "inference")
     async with a_gateway(adapter=adapter) as gateway:
         return await gateway.engine.GetServedModels(
             pb.GetServedModelsRequest(), metadata=metadata or mesh.metadata()

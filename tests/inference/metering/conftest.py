@@ -79,7 +79,7 @@ class Leasing:
                 ],
             )
         )
-        mesh = MeshSigner("0" * 32, "inference")
+        mesh = MeshSigner("0" * 32, "inference", "metering")
         leases = MeteringLeases(channel, mesh, str(uuid.uuid4()), timing)
         return await self._stack.enter_async_context(leases)
 

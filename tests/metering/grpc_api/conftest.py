@@ -23,7 +23,7 @@ async def channel(metering_url: str) -> AsyncIterator[grpc.aio.Channel]:
     )
     async with wiring.opening(settings) as service:
         running, _ = server.build(
-            settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET)
+            settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET, service.name)
         )
         await running.start()
         async with grpc.aio.insecure_channel(service.listen) as opened:

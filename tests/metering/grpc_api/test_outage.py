@@ -33,7 +33,7 @@ async def test_without_the_database_leases_are_unavailable_and_with_it_they_are_
         )
         async with wiring.opening(settings) as service:
             running, _ = server.build(
-                settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET)
+                settings, service, CallerVerifier(settings.public_keys(), MESH_SECRET, service.name)
             )
             await running.start()
             async with grpc.aio.insecure_channel(service.listen) as channel:

@@ -55,7 +55,7 @@ async def an_adapter(
     )
     address = ias_testing.free_address()
     service = server.Service("inference", address, "", bindings)
-    verifier = CallerVerifier([ias_testing.PUBLIC_KEY], mesh_secret)
+    verifier = CallerVerifier([ias_testing.PUBLIC_KEY], mesh_secret, "inference")
     built, health = server.build(settings, service, verifier)
     if not serving:
         await server.set_serving(health, service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -67,7 +67,7 @@ async def an_adapter(
 
 
 async def probed(address: str, timeout_s: float = 5.0) -> Probe:
-    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference")
+    mesh = MeshSigner(ias_testing.MESH_SECRET, "inference", "inference")
     async with Probes(mesh, timeout_s) as probes:
         return await probes.probe(Backend(EngineKind.VLLM, f"grpc://{address}", "tiny"))
 
