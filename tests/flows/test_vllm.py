@@ -403,19 +403,28 @@ async def test_the_requests_never_passed_another_adapter(
     assert calls(ports.metrics("inference")) == before[1]
 
 
+def below(pid: int) -> dict[int, str]:
+    """The processes that one has started, and that these have, by what they call themselves."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found[child] = Path(f"/proc/{child}/cmdline").read_text()
+            found |= below(child)
+    return found
+
+
+async def test_on_a_cpu_the_model_runs_in_the_engine_cores_process(vllm: Flow) -> None:
+    """vLLM's own worker beside it would spin for each step, and take a core from the requests."""
+    names = below(vllm.supervisor.state(model.NAME).pid).values()
+    assert [name for name in names if name.startswith("VLLM::Worker")] == []
+    assert len([name for name in names if name.startswith("VLLM::EngineCore")]) == 1
+
+
 async def test_a_dead_engine_is_started_anew(vllm: Flow, client: openai.AsyncOpenAI) -> None:
     """The engine core is killed: requests fail properly, and supervisor brings all back."""
     adapter = vllm.supervisor.state(model.NAME).pid
-    children = Path(f"/proc/{adapter}/task/{adapter}/children").read_text().split()
-    every = Path(f"/proc/{adapter}/task").iterdir()
-    children += [c for task in every for c in (task / "children").read_text().split()]
-    cores = {
-        int(child)
-        for child in children
-        if "EngineCore" in Path(f"/proc/{child}/cmdline").read_text()
-    }
-    assert len(cores) == 1
-    os.kill(cores.pop(), signal.SIGKILL)
+    (core,) = [pid for pid, name in below(adapter).items() if "EngineCore" in name]
+    os.kill(core, signal.SIGKILL)
 
     async def fails() -> bool:
         try:

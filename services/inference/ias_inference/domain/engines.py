@@ -21,6 +21,9 @@ class Operation(StrEnum):
     TOKENIZE = "tokenize"
     DETOKENIZE = "detokenize"
 
+    # Looked up a dozen times a request; Enum's own hash is a call into Python.
+    __hash__ = str.__hash__
+
     @property
     def generates(self) -> bool:
         """Whether the answer has tokens of its own, to be drawn beside the prompt's."""

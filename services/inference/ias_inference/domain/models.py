@@ -19,6 +19,9 @@ class EngineKind(StrEnum):
     OPENAI = "openai"
     VLLM = "vllm"
 
+    # Looked up for each request; Enum's own hash is a call into Python.
+    __hash__ = str.__hash__
+
 
 class ModelKind(StrEnum):
     """What a model is made for; see ias.inference.v1.ModelKind."""
