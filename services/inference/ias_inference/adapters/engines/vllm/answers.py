@@ -1,16 +1,24 @@
-"""The JSON of plain answers, with only the text encoded for each chunk; all else is prepared once.
+"""The JSON of answers: vLLM's own under our names, and plain ones, which are written here.
 
-The fields are those of vLLM's own answers, less the ones that are null there and unknown to
-OpenAI's clients.
+Of those only the text is encoded for each chunk; all else is prepared once. Their fields are those
+of vLLM's own, less the ones that are null there and unknown to OpenAI's clients.
 """
 
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import Raw
 
 from ias_inference.domain.engines import Job, Operation
 
 encode = msgspec.json.encode
+
+
+def shown(answer: dict[str, Raw], job: Job) -> bytes:
+    """An answer of vLLM's, or a chunk of one, under our id and the model's public name."""
+    answer["id"] = Raw(encode(job.completion_id))
+    answer["model"] = Raw(encode(job.request.model))
+    return encode(answer)
 
 
 class Form:

@@ -13,10 +13,10 @@ from vllm.entrypoints.pooling.embed.protocol import EmbeddingRequest
 from vllm.entrypoints.pooling.scoring.protocol import RerankRequest, ScoreRequest
 
 from ias_inference.adapters.engines import openai_json
+from ias_inference.adapters.engines.vllm import answers
+from ias_inference.adapters.engines.vllm.fields import values_of
 from ias_inference.adapters.engines.vllm.process import Process
 from ias_inference.adapters.engines.vllm.refusals import as_ours
-from ias_inference.adapters.engines.vllm.sampling import plain
-from ias_inference.adapters.engines.vllm.serving import _shown
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import ContextLengthExceeded, Unsupported
 
@@ -66,9 +66,7 @@ class Pooling:
         serving = self._servings[request.operation]
         if serving is None:
             raise Unsupported(model, request.operation.feature)
-        fields = {
-            name: value for name in request.body if (value := plain(request.body[name])) is not None
-        }
+        fields = values_of(request.body)
         fields["model"] = self._process.names[0]
         try:
             asked = _TYPES[request.operation].validate_python(fields)
@@ -106,4 +104,4 @@ class Pooling:
             answer = await serving._postprocessing_async(prepared.processor, context)
         except Exception as error:
             raise as_ours(error, job.model.name) from error
-        return _shown(openai_json.object_of(bytes(answer.body)), job)
+        return answers.shown(openai_json.object_of(bytes(answer.body)), job)

@@ -6,9 +6,10 @@ Only for the fields of PLAIN; a request with any other goes through vLLM's servi
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from ias_inference.adapters.engines.vllm.fields import values_of
 
 _DEFAULTS: Mapping[str, Any] = ChatCompletionRequest.__private_attributes__[
     "_DEFAULT_SAMPLING_PARAMS"
@@ -25,13 +26,6 @@ _OTHERS = (
 PLAIN = frozenset({*_DEFAULTS, *_OTHERS, "stop_token_ids"})
 """Fields that change which tokens are chosen, but not what an answer consists of."""
 
-_value_of = msgspec.json.Decoder().decode
-
-
-def plain(value: object) -> Any:
-    """A field's value, from JSON where it is JSON still."""
-    return _value_of(value) if isinstance(value, msgspec.Raw) else value
-
 
 class Sampling:
     """Makes SamplingParams with the defaults of one model."""
@@ -44,16 +38,12 @@ class Sampling:
         self, fields: Mapping[str, object], max_tokens: int, kind: RequestOutputKind
     ) -> SamplingParams:
         """Fields that are null count as absent. Raises vLLM's errors for what it finds wrong."""
-        given = {
-            name: value
-            for name in fields.keys() & PLAIN
-            if (value := plain(fields[name])) is not None
-        }
-        stops = given.get("stop_token_ids")
+        chosen = values_of(fields, fields.keys() & PLAIN)
+        stops = chosen.get("stop_token_ids")
         if self._stop_token_ids:
-            given["stop_token_ids"] = list(dict.fromkeys([*(stops or ()), *self._stop_token_ids]))
+            chosen["stop_token_ids"] = list(dict.fromkeys([*(stops or ()), *self._stop_token_ids]))
         return SamplingParams(
-            **{**self._defaults, **given},
+            **{**self._defaults, **chosen},
             max_tokens=max_tokens,
             output_kind=kind,
             skip_clone=True,  # made for this request alone

@@ -22,10 +22,10 @@ from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
 from ias_inference.adapters.engines import openai_json
 from ias_inference.adapters.engines.openai_events import LAST, last_kind
 from ias_inference.adapters.engines.vllm import answers
+from ias_inference.adapters.engines.vllm.fields import values_of
 from ias_inference.adapters.engines.vllm.metered import Meter
 from ias_inference.adapters.engines.vllm.process import Process
 from ias_inference.adapters.engines.vllm.refusals import as_ours, refused
-from ias_inference.adapters.engines.vllm.sampling import plain
 from ias_inference.domain.engines import Estimate, Job, Operation, Request
 from ias_inference.domain.errors import ContextLengthExceeded, EngineFailed, Unsupported
 
@@ -114,9 +114,7 @@ class Generation:
 
     def _asked(self, request: Request) -> Any:
         """The request as vLLM's own type. Raises pydantic's ValidationError."""
-        fields: dict[str, Any] = {
-            name: value for name in request.body if (value := plain(request.body[name])) is not None
-        }
+        fields = values_of(request.body)
         fields["model"] = self._process.names[0]
         fields["stream"] = request.streamed
         fields.pop("stream_options", None)
@@ -159,7 +157,7 @@ class Generation:
         if isinstance(answer, ErrorResponse):
             _raise_if_cancelled(answer)
             raise refused(answer, job.model.name)
-        return _shown(openai_json.object_of(_json_of(answer)), job)
+        return answers.shown(openai_json.object_of(_json_of(answer)), job)
 
     async def stream(self, job: Job) -> AsyncGenerator[list[bytes], None]:
         """The events; see Engine.stream."""
@@ -247,13 +245,6 @@ def _raise_if_cancelled(answer: ErrorResponse) -> None:
         raise asyncio.CancelledError
 
 
-def _shown(answer: dict[str, Raw], job: Job) -> bytes:
-    """An answer, or a chunk of one, under our id and the model's public name."""
-    answer["id"] = Raw(answers.encode(job.completion_id))
-    answer["model"] = Raw(answers.encode(job.request.model))
-    return answers.encode(answer)
-
-
 def _chunk(event: str, job: Job, unfinished: set[int]) -> bytes | None:
     """The payload of one of vLLM's server-sent events; None for the end. Raises EngineFailed.
 
@@ -269,7 +260,7 @@ def _chunk(event: str, job: Job, unfinished: set[int]) -> bytes | None:
     if _UNFINISHED not in payload:
         choices = openai_json.choices_of(chunk["choices"])
         unfinished.difference_update(one.index for one in choices if one.finish_reason)
-    return _shown(chunk, job)
+    return answers.shown(chunk, job)
 
 
 def _response_event(event: Any, job: Job, unfinished: set[int]) -> bytes:
@@ -279,7 +270,7 @@ def _response_event(event: Any, job: Job, unfinished: set[int]) -> bytes:
     if "response" in data:
         response = openai_json.object_of(data["response"])
         kind = last_kind(kind, response)
-        data["type"], data["response"] = kind, Raw(_shown(response, job))
+        data["type"], data["response"] = kind, Raw(answers.shown(response, job))
     if kind in LAST:
         unfinished.clear()
     return b"event: " + kind.encode() + b"\ndata: " + answers.encode(data)

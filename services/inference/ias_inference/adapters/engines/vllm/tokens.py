@@ -6,9 +6,9 @@ from pydantic import TypeAdapter
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, TokenizeRequest
 
+from ias_inference.adapters.engines.vllm.fields import values_of
 from ias_inference.adapters.engines.vllm.process import Process
 from ias_inference.adapters.engines.vllm.refusals import as_ours, refused
-from ias_inference.adapters.engines.vllm.sampling import plain
 from ias_inference.domain.engines import Job, Operation
 
 _tokenize: TypeAdapter[Any] = TypeAdapter(TokenizeRequest)
@@ -22,7 +22,7 @@ class Tokens:
 
     async def complete(self, job: Job) -> bytes:
         """vLLM's own answer. Raises EngineRefused, InvalidRequest."""
-        fields = {name: plain(value) for name, value in job.request.body.items()}
+        fields = values_of(job.request.body)
         fields["model"] = self._process.names[0]
         serving = self._process.state.serving_tokenization
         try:
